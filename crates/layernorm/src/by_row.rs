@@ -1,0 +1,330 @@
+//! The loop over rows: statistics over contiguous features, then the affine map; forward and backward.
+//!
+//! A row takes two or three passes. Only the first reads memory, the others find the row in cache; so each
+//! row's last pass runs beside the next row's first, and the memory never waits for the arithmetic:
+//!
+//! ```text
+//! forward   sum(x[0])
+//!           for each row r:  deviations(x[r]) -> m, c, rstd        from cache, prefetching x[r + 2]
+//!                            write y[r]  beside  sum(x[r + 1])     one memory loop
+//! backward  projections(x[0], dy[0])
+//!           for each row r:  write dx[r], add to dweight, dbias  beside  projections(x[r + 1], dy[r + 1])
+//! ```
+//!
+//! One body serves both kinds of statistics: [`Centred`] (layer norm) and [`Uncentred`] (RMS norm, where
+//! m = c = 0 and the same formulas drop the mean exactly, zero signs included).
+
+pub(crate) mod backward;
+pub(crate) mod forward;
+mod totals;
+
+use crate::Real;
+use crate::order::{Beside, Nothing, Terms, sums};
+use crate::rows::{Source, Target};
+use crate::vector::{LINE, Vector};
+use std::marker::PhantomData;
+
+/// Outputs of this many bytes are written past the cache: they would not stay in it, and a write through
+/// the cache reads its line first.
+const STREAM_FROM: usize = 2 << 20;
+
+/// Which statistics a norm takes of a row.
+pub(crate) trait Kind: Copy + Send + Sync {
+    /// Is the mean subtracted?
+    const CENTRED: bool;
+}
+
+/// Mean and variance.
+#[derive(Clone, Copy)]
+pub(crate) struct Centred;
+
+/// Mean square.
+#[derive(Clone, Copy)]
+pub(crate) struct Uncentred;
+
+impl Kind for Centred {
+    const CENTRED: bool = true;
+}
+
+impl Kind for Uncentred {
+    const CENTRED: bool = false;
+}
+
+/// The statistics of a row: x_hat = fma(x - m, rstd, -(c rstd)).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moments<T> {
+    pub(crate) m: T,
+    pub(crate) c: T,
+    pub(crate) rstd: T,
+}
+
+/// Statistics of rows in memory, one number a row in each column: columns to read or columns to write.
+#[derive(Clone, Copy)]
+pub(crate) struct Columns<C> {
+    /// m and c. RMS norm has none.
+    pub(crate) centre: Option<[C; 2]>,
+    pub(crate) rstd: C,
+}
+
+impl<T: Real> Columns<Source<'_, T>> {
+    /// # Safety
+    /// The row exists.
+    unsafe fn get(self, row: usize) -> Moments<T> {
+        // SAFETY: the caller's.
+        unsafe {
+            let [m, c] = self.centre.map_or([T::from_f64(0.0); 2], |of| of.map(|column| *column.row(row)));
+            Moments { m, c, rstd: *self.rstd.row(row) }
+        }
+    }
+}
+
+impl<T: Real> Columns<Target<'_, T>> {
+    /// # Safety
+    /// The row exists and is this thread's.
+    unsafe fn set(self, row: usize, moments: Moments<T>) {
+        // SAFETY: the caller's.
+        unsafe {
+            if let Some([m, c]) = self.centre {
+                *m.row(row) = moments.m;
+                *c.row(row) = moments.c;
+            }
+            *self.rstd.row(row) = moments.rstd;
+        }
+    }
+}
+
+/// x_hat in registers.
+#[derive(Clone, Copy)]
+struct Standardise<V, K> {
+    m: V,
+    rstd: V,
+    shift: V,
+    kind: PhantomData<K>,
+}
+
+impl<V: Copy, K: Kind> Standardise<V, K> {
+    #[inline(always)]
+    fn new<T: Real, S: Vector<T, V = V>>(s: S, of: Moments<T>) -> Self {
+        let shift = of.c.mul(of.rstd).neg();
+        Self { m: s.splat(of.m), rstd: s.splat(of.rstd), shift: s.splat(shift), kind: PhantomData }
+    }
+
+    #[inline(always)]
+    fn apply<T: Real, S: Vector<T, V = V>>(self, s: S, x: V) -> V {
+        let deviation = if K::CENTRED { s.sub(x, self.m) } else { x };
+        s.fma(deviation, self.rstd, self.shift)
+    }
+}
+
+/// A weight or a bias: the same number for all features, or one a feature.
+pub(crate) trait Affine<T: Real>: Copy + Send + Sync {
+    /// The numbers for `count` features from `at` on.
+    ///
+    /// # Safety
+    /// The features exist.
+    unsafe fn get<S: Vector<T>>(self, s: S, at: usize, count: usize) -> S::V;
+}
+
+/// Absent (1 for a weight, -0 for a bias, which change no bit) or shared.
+#[derive(Clone, Copy)]
+pub(crate) struct Shared<T>(T);
+
+/// One a feature.
+#[derive(Clone, Copy)]
+pub(crate) struct PerUnit<'a, T>(&'a [T]);
+
+impl<T: Real> Affine<T> for Shared<T> {
+    #[inline(always)]
+    unsafe fn get<S: Vector<T>>(self, s: S, _: usize, _: usize) -> S::V {
+        s.splat(self.0)
+    }
+}
+
+impl<T: Real> Affine<T> for PerUnit<'_, T> {
+    #[inline(always)]
+    unsafe fn get<S: Vector<T>>(self, s: S, at: usize, count: usize) -> S::V {
+        // SAFETY: the caller's: the slice has one number a feature.
+        unsafe { load(s, self.0.as_ptr(), at, count) }
+    }
+}
+
+/// `values` as [`Affine`]: `Err` if one number serves all features, `absent` if there is none.
+pub(crate) fn affine<T: Real>(
+    values: Option<&[T]>,
+    absent: f64,
+    features: usize,
+) -> Result<PerUnit<'_, T>, Shared<T>> {
+    match values {
+        Some(values) if values.len() == features => Ok(PerUnit(values)),
+        Some(&[shared, ..]) => Err(Shared(shared)),
+        _ => Err(Shared(T::from_f64(absent))),
+    }
+}
+
+/// `count` numbers of `from`, from `at` on; +0 in the other lanes.
+///
+/// # Safety
+/// `from` is valid for reads of `at + count` numbers.
+#[inline(always)]
+unsafe fn load<T: Real, S: Vector<T>>(s: S, from: *const T, at: usize, count: usize) -> S::V {
+    // SAFETY: the caller's.
+    unsafe { if count == S::WIDTH { s.load(from.add(at)) } else { s.load_first(from.add(at), count) } }
+}
+
+/// Write `count` numbers to `to`, from `at` on.
+///
+/// # Safety
+/// `to` is valid for writes of `at + count` numbers.
+#[inline(always)]
+unsafe fn store<T: Real, S: Vector<T>>(s: S, to: *mut T, at: usize, count: usize, v: S::V) {
+    // SAFETY: the caller's.
+    unsafe { if count == S::WIDTH { s.store(to.add(at), v) } else { s.store_first(to.add(at), v, count) } }
+}
+
+/// The numbers of a row: their sum.
+struct Sum<T>(*const T);
+
+/// The numbers of a row: the sum of their squares.
+struct Squares<T>(*const T);
+
+/// What is left of a row without `m`: its sum, and the sum of its squares.
+struct Deviations<T, V>(*const T, V);
+
+impl<T: Real, S: Vector<T>> Terms<T, S> for Sum<T> {
+    const SUMS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn add(&self, s: S, at: usize, count: usize, [sum, unused]: [S::V; 2]) -> [S::V; 2] {
+        // SAFETY: the caller's: the row has these positions. The other lanes get +0.
+        [s.add(sum, unsafe { load(s, self.0, at, count) }), unused]
+    }
+}
+
+impl<T: Real, S: Vector<T>> Terms<T, S> for Squares<T> {
+    const SUMS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn add(&self, s: S, at: usize, count: usize, [sum, unused]: [S::V; 2]) -> [S::V; 2] {
+        // SAFETY: the caller's: the row has these positions. The other lanes get +0.
+        let x = unsafe { load(s, self.0, at, count) };
+        [s.fma(x, x, sum), unused]
+    }
+}
+
+impl<T: Real, S: Vector<T>> Terms<T, S> for Deviations<T, S::V> {
+    const SUMS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn add(&self, s: S, at: usize, count: usize, [sum, squares]: [S::V; 2]) -> [S::V; 2] {
+        // SAFETY: the caller's: the row has these positions.
+        let mut d = s.sub(unsafe { load(s, self.0, at, count) }, self.1);
+        if count < S::WIDTH {
+            d = s.keep_first(d, count);
+        }
+        [s.add(sum, d), s.fma(d, d, squares)]
+    }
+}
+
+/// Asks for a row, two lines a step.
+struct Prefetch<T>(*const T);
+
+impl<T: Real, S: Vector<T>> Beside<T, S> for Prefetch<T> {
+    const STREAMS: bool = false;
+
+    #[inline(always)]
+    unsafe fn step(&mut self, s: S) {
+        s.prefetch(self.0);
+        s.prefetch(self.0.wrapping_byte_add(LINE));
+        self.0 = self.0.wrapping_byte_add(2 * LINE);
+    }
+}
+
+/// The first pass over a row: what [`moments`] begins with.
+///
+/// # Safety
+/// `x` is valid for reads of `n` numbers, and what `beside` wants.
+#[inline(always)]
+unsafe fn first_sum<T, S, K, B>(s: S, x: *const T, n: usize, beside: &mut B) -> T
+where
+    T: Real,
+    S: Vector<T>,
+    K: Kind,
+    B: Beside<T, S>,
+{
+    // SAFETY: the caller's.
+    let [sum, _] =
+        unsafe { if K::CENTRED { sums(s, n, &Sum(x), beside) } else { sums(s, n, &Squares(x), beside) } };
+    sum
+}
+
+/// The statistics of a row, given its first sum; `None` if they need more range than `T` has
+/// (see [`crate::wide`]).
+///
+/// # Safety
+/// `x` is valid for reads of `n` numbers, and what `beside` wants.
+#[inline(always)]
+unsafe fn moments<T, S, K, B>(
+    s: S,
+    x: *const T,
+    n: usize,
+    first: T,
+    eps: T,
+    beside: &mut B,
+) -> Option<Moments<T>>
+where
+    T: Real,
+    S: Vector<T>,
+    K: Kind,
+    B: Beside<T, S>,
+{
+    let count = T::from_count(n);
+    let zero = T::from_f64(0.0);
+    if !K::CENTRED {
+        let rstd = rstd(first.div(count), eps)?;
+        return Some(Moments { m: zero, c: zero, rstd });
+    }
+    let mut m = first.div(count);
+    // SAFETY: the caller's.
+    let (mut c, mut var) = unsafe { deviations(s, x, n, m, beside) };
+    if var < c.mul(c) {
+        m = m.add(c);
+        // SAFETY: the caller's.
+        (c, var) = unsafe { deviations(s, x, n, m, &mut Nothing) };
+    }
+    if var < zero {
+        var = zero;
+    }
+    Some(Moments { m, c, rstd: rstd(var, eps)? })
+}
+
+/// mean(x - m), and the variance that follows from it and mean((x - m)^2).
+///
+/// # Safety
+/// As [`moments`].
+#[inline(always)]
+unsafe fn deviations<T, S, B>(s: S, x: *const T, n: usize, m: T, beside: &mut B) -> (T, T)
+where
+    T: Real,
+    S: Vector<T>,
+    B: Beside<T, S>,
+{
+    let count = T::from_count(n);
+    // SAFETY: the caller's.
+    let [sum, squares] = unsafe { sums(s, n, &Deviations(x, s.splat(m)), beside) };
+    let c = sum.div(count);
+    (c, c.neg().fma(c, squares.div(count)))
+}
+
+/// 1 / sqrt(var + eps), if var + eps is in range.
+#[inline(always)]
+fn rstd<T: Real>(var: T, eps: T) -> Option<T> {
+    let v = var.add(eps);
+    let (low, high) = (power::<T>(T::RANGE.0), power::<T>(T::RANGE.1));
+    (low <= v && v <= high).then(|| T::from_f64(1.0).div(v.sqrt()))
+}
+
+/// 2^exponent.
+#[inline(always)]
+fn power<T: Real>(exponent: i32) -> T {
+    T::from_f64(crate::wide::power_of_two(exponent))
+}

@@ -1,0 +1,393 @@
+//! The backward loop over rows.
+//!
+//! With u = weight dy, and x_hat from the saved statistics:
+//! dx = rstd (u - mean(u) - x_hat mean(u x_hat)), where RMS norm has no mean(u);
+//! dweight = sum over rows of dy x_hat, dbias = sum over rows of dy.
+
+use super::totals::{Split, Tree};
+use super::*;
+use crate::rows::Shape;
+use crate::vector::{Body, dispatch};
+use crate::{Error, Level, ParamGradients, Params, Rows, RowsMut, Run, threads, wide};
+use std::ops::Range;
+
+/// A checked backward call.
+#[derive(Clone, Copy)]
+pub(crate) struct Backward<'a, T> {
+    shape: Shape,
+    x: Source<'a, T>,
+    dy: Source<'a, T>,
+    dx: Option<Target<'a, T>>,
+    /// Is `dx` the memory of `dy`?
+    in_place: bool,
+    weight: Option<&'a [T]>,
+    eps: T,
+    /// Statistics of the forward pass; without them they are taken from `x` once more.
+    saved: Option<Columns<Source<'a, T>>>,
+}
+
+impl<'a, T: Real> Backward<'a, T> {
+    pub(crate) fn new(
+        x: Rows<'a, T>,
+        dy: Rows<'a, T>,
+        params: Params<'a, T>,
+        saved: Option<Columns<Source<'a, T>>>,
+        dx: Option<RowsMut<'a, T>>,
+    ) -> Result<Self, Error> {
+        let (shape, weight) = (x.shape(), params.weight);
+        dy.shape().expect("dy", shape)?;
+        if let Some(dx) = &dx {
+            dx.shape().expect("dx", shape)?;
+        }
+        let eps = params.check(shape.features)?;
+        let dx = dx.map(RowsMut::target);
+        Ok(Self { shape, x: x.source(), dy: dy.source(), dx, in_place: false, weight, eps, saved })
+    }
+
+    pub(crate) fn in_place(
+        x: Rows<'a, T>,
+        dy: RowsMut<'a, T>,
+        params: Params<'a, T>,
+        saved: Option<Columns<Source<'a, T>>>,
+    ) -> Result<Self, Error> {
+        let (shape, weight) = (x.shape(), params.weight);
+        dy.shape().expect("dy", shape)?;
+        let eps = params.check(shape.features)?;
+        let (dy, dx) = dy.in_place();
+        Ok(Self { shape, x: x.source(), dy, dx: Some(dx), in_place: true, weight, eps, saved })
+    }
+
+    /// Run the call.
+    pub(crate) fn run<K: Kind>(self, params: Option<ParamGradients<'_, T>>, run: Run) -> Result<(), Error> {
+        let level = run.level()?;
+        let parts = threads::parts(run.threads(), self.shape.rows, self.shape.features);
+        let Some(params) = params else {
+            threads::over_rows(parts, self.shape.rows, |rows| self.rows::<K>(level, rows, None));
+            return Ok(());
+        };
+        params.check(self.shape.features)?;
+        let ParamGradients { dweight, dbias, accumulate, first_row, workspace } = params;
+        let split = Split::new(self.shape, first_row, parts)?;
+        let totals = split.totals(workspace)?;
+        threads::for_each(split.parts(), |part| {
+            self.rows::<K>(level, split.rows(part), Some(totals.of_part(part)));
+        });
+        totals.finish(level, [dweight, dbias], accumulate);
+        Ok(())
+    }
+
+    /// Some rows, on this thread.
+    fn rows<K: Kind>(&self, level: Level, rows: Range<usize>, totals: Option<Tree<'_, T>>) {
+        if self.shape.features == 0 {
+            return;
+        }
+        match affine(self.weight, 1.0, self.shape.features) {
+            Ok(weight) => dispatch(level, Part { call: self, rows, kind: PhantomData::<K>, weight, totals }),
+            Err(weight) => dispatch(level, Part { call: self, rows, kind: PhantomData::<K>, weight, totals }),
+        }
+    }
+
+    /// How dx is written.
+    fn put(&self) -> Put {
+        match self.dx {
+            None => Put::Nowhere,
+            Some(_) if !self.in_place && self.shape.bytes::<T>() >= STREAM_FROM => Put::Stream,
+            Some(_) => Put::Store,
+        }
+    }
+}
+
+/// How dx is written.
+#[derive(Clone, Copy, PartialEq)]
+enum Put {
+    Nowhere,
+    Store,
+    Stream,
+}
+
+/// Some rows of a call, with what is fixed at compile time.
+struct Part<'a, 'b, T, K, W> {
+    call: &'a Backward<'a, T>,
+    rows: Range<usize>,
+    kind: PhantomData<K>,
+    weight: W,
+    totals: Option<Tree<'b, T>>,
+}
+
+/// What the last pass over a row needs: its statistics, and mean(u x_hat) and mean(u).
+#[derive(Clone, Copy)]
+struct Ready<T> {
+    moments: Moments<T>,
+    means: [T; 2],
+}
+
+impl<T: Real, K: Kind, W: Affine<T>> Part<'_, '_, T, K, W> {
+    /// The statistics of a row, if they are in range.
+    ///
+    /// # Safety
+    /// The row exists.
+    #[inline(always)]
+    unsafe fn moments<S: Vector<T>>(&self, s: S, row: usize) -> Option<Moments<T>> {
+        let (call, n) = (self.call, self.call.shape.features);
+        // SAFETY: the caller's.
+        unsafe {
+            match call.saved {
+                Some(saved) => Some(saved.get(row)).filter(|moments| in_range(moments.rstd)),
+                None => {
+                    let x = call.x.row(row);
+                    let first = first_sum::<T, S, K, _>(s, x, n, &mut Nothing);
+                    moments::<T, S, K, _>(s, x, n, first, call.eps, &mut Nothing)
+                }
+            }
+        }
+    }
+
+    /// A row that needs more range than `T` has, all of it.
+    ///
+    /// # Safety
+    /// The pointers are a row's.
+    unsafe fn wide(&self, of: Pointers<T>) {
+        let n = self.call.shape.features;
+        let totals = of.totals.map(|(totals, fresh)| {
+            if fresh {
+                // SAFETY: a node has room for `n` numbers in each half; all bits 0 is +0.
+                totals.iter().for_each(|sum| unsafe { sum.write_bytes(0, n) });
+            }
+            totals
+        });
+        let row = wide::Backward { n, x: of.x, dy: of.dy, dx: of.dx, totals, weight: self.call.weight };
+        // SAFETY: the caller's.
+        unsafe { wide::backward::<T, K>(&row, self.call.eps) };
+    }
+
+    /// The first pass over a row; `None` if it needs more range than `T` has (see [`wide`]).
+    ///
+    /// # Safety
+    /// The row exists, and what `beside` wants.
+    #[inline(always)]
+    unsafe fn project<S: Vector<T>>(
+        &self,
+        s: S,
+        row: usize,
+        beside: &mut impl Beside<T, S>,
+    ) -> Option<Ready<T>> {
+        let (call, n) = (self.call, self.call.shape.features);
+        // SAFETY: the caller's.
+        unsafe {
+            let moments = self.moments(s, row)?;
+            if call.dx.is_none() {
+                return Some(Ready { moments, means: [T::from_f64(0.0); 2] });
+            }
+            let (x, dy) = (call.x.row(row), call.dy.row(row));
+            let standardise = Standardise::<_, K>::new(s, moments);
+            let terms = Projections { x, dy, weight: self.weight, standardise };
+            let means = sums(s, n, &terms, beside).map(|sum| sum.div(T::from_count(n)));
+            means.iter().all(|mean| mean.is_finite()).then_some(Ready { moments, means })
+        }
+    }
+}
+
+/// Is r = 1 / sqrt(var + eps) of a row that the fast path can do? Other rows are redone.
+#[inline(always)]
+fn in_range<T: Real>(rstd: T) -> bool {
+    power::<T>(-T::RANGE.1 / 2) <= rstd && rstd <= power::<T>(-T::RANGE.0 / 2)
+}
+
+impl<T: Real, K: Kind, W: Affine<T>> Body<T> for Part<'_, '_, T, K, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Vector<T>>(mut self, s: S) {
+        let call = self.call;
+        let Some(last) = self.rows.end.checked_sub(1) else { return };
+        let mut totals = self.totals.take();
+        let put = call.put();
+        // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
+        unsafe {
+            let mut ready = self.project(s, self.rows.start, &mut Nothing);
+            for row in self.rows.clone() {
+                let pointers = Pointers {
+                    x: call.x.row(row),
+                    dy: call.dy.row(row),
+                    dx: call.dx.map(|dx| dx.row(row)),
+                    totals: totals.as_ref().map(Tree::current),
+                };
+                let mut write = Write::new(s, &self, pointers, put, ready);
+                if ready.is_none() {
+                    self.wide(pointers);
+                }
+                write.start(s);
+                if row < last {
+                    ready = self.project(s, row + 1, &mut write);
+                }
+                write.finish(s);
+                if let Some(totals) = &mut totals {
+                    totals.row_done(s, row);
+                }
+            }
+        }
+        if put == Put::Stream {
+            s.fence();
+        }
+    }
+}
+
+/// What the last pass over a row reads and writes: `n` numbers each.
+#[derive(Clone, Copy)]
+struct Pointers<T> {
+    x: *const T,
+    dy: *const T,
+    dx: Option<*mut T>,
+    /// The sums of dy x_hat and of dy over rows; do they start with this row?
+    totals: Option<([*mut T; 2], bool)>,
+}
+
+/// The last pass over a row, from `at` on:
+/// dx = rstd (weight dy - mean(u) - x_hat mean(u x_hat)), and dy x_hat and dy added to the totals.
+struct Write<T, V, K, W> {
+    of: Pointers<T>,
+    n: usize,
+    at: usize,
+    put: Put,
+    weight: W,
+    standardise: Standardise<V, K>,
+    along_x_hat: V,
+    minus_along_ones: V,
+}
+
+impl<T: Real, V: Copy, K: Kind, W: Affine<T>> Write<T, V, K, W> {
+    /// A row that is not ready has nothing left to write.
+    #[inline(always)]
+    fn new<S: Vector<T, V = V>>(
+        s: S,
+        part: &Part<'_, '_, T, K, W>,
+        of: Pointers<T>,
+        put: Put,
+        ready: Option<Ready<T>>,
+    ) -> Self {
+        let zero = T::from_f64(0.0);
+        let n = part.call.shape.features;
+        let at = if ready.is_some() { 0 } else { n };
+        let nothing = Ready { moments: Moments { m: zero, c: zero, rstd: zero }, means: [zero; 2] };
+        let Ready { moments, means: [along_x_hat, along_ones] } = ready.unwrap_or(nothing);
+        Self {
+            of,
+            n,
+            at,
+            put,
+            weight: part.weight,
+            standardise: Standardise::new(s, moments),
+            along_x_hat: s.splat(along_x_hat),
+            minus_along_ones: s.splat(along_ones.neg()),
+        }
+    }
+
+    /// `count` numbers.
+    ///
+    /// # Safety
+    /// `count` numbers are left; to `stream`, they are a register's and dx is aligned to it.
+    #[inline(always)]
+    unsafe fn numbers<S: Vector<T, V = V>>(&mut self, s: S, count: usize, stream: bool) {
+        let at = self.at;
+        // SAFETY: the caller's.
+        unsafe {
+            let dy = load(s, self.of.dy, at, count);
+            let x_hat = self.standardise.apply(s, load(s, self.of.x, at, count));
+            if let Some(([dweight, dbias], fresh)) = self.of.totals {
+                let zero = s.splat(T::from_f64(0.0));
+                let [w, b] =
+                    if fresh { [zero; 2] } else { [dweight, dbias].map(|sum| load(s, sum, at, count)) };
+                store(s, dweight, at, count, s.fma(dy, x_hat, w));
+                store(s, dbias, at, count, s.add(b, dy));
+            }
+            if let Some(dx) = self.of.dx {
+                let weight = self.weight.get(s, at, count);
+                let orthogonal = s.fnma(x_hat, self.along_x_hat, s.fma(weight, dy, self.minus_along_ones));
+                let value = s.mul(self.standardise.rstd, orthogonal);
+                if stream { s.stream(dx.add(at), value) } else { store(s, dx, at, count, value) }
+            }
+        }
+        self.at += count;
+    }
+
+    /// Up to the first line of `dx`, if it is to be streamed.
+    ///
+    /// # Safety
+    /// The pointers are valid; so below.
+    #[inline(always)]
+    unsafe fn start<S: Vector<T, V = V>>(&mut self, s: S) {
+        if let (Put::Stream, Some(dx)) = (self.put, self.of.dx) {
+            let end = self.n.min(self.at + dx.align_offset(LINE));
+            // SAFETY: as far as the row goes.
+            unsafe { self.plain(s, end) };
+        }
+    }
+
+    /// What is left.
+    ///
+    /// # Safety
+    /// The pointers are valid.
+    #[inline(always)]
+    unsafe fn finish<S: Vector<T, V = V>>(&mut self, s: S) {
+        // SAFETY: as far as the row goes.
+        unsafe {
+            while self.n - self.at >= T::LANES {
+                Beside::<T, S>::step(self, s);
+            }
+            self.plain(s, self.n);
+        }
+    }
+
+    /// Up to `end`, with plain stores.
+    ///
+    /// # Safety
+    /// The pointers are valid, and `end <= n`.
+    #[inline(always)]
+    unsafe fn plain<S: Vector<T, V = V>>(&mut self, s: S, end: usize) {
+        while self.at < end {
+            // SAFETY: the caller's.
+            unsafe { self.numbers(s, S::WIDTH.min(end - self.at), false) };
+        }
+    }
+}
+
+impl<T: Real, S: Vector<T>, K: Kind, W: Affine<T>> Beside<T, S> for Write<T, S::V, K, W> {
+    const STREAMS: bool = true;
+
+    #[inline(always)]
+    unsafe fn step(&mut self, s: S) {
+        if self.n - self.at < T::LANES {
+            return;
+        }
+        for _ in 0..T::LANES / S::WIDTH {
+            // SAFETY: a step is left; when streaming, `start` has reached a line of dx.
+            unsafe { self.numbers(s, S::WIDTH, self.put == Put::Stream) };
+        }
+    }
+}
+
+/// The sums of u x_hat and, for layer norm, of u = weight dy.
+struct Projections<T, V, K, W> {
+    x: *const T,
+    dy: *const T,
+    weight: W,
+    standardise: Standardise<V, K>,
+}
+
+impl<T: Real, S: Vector<T>, K: Kind, W: Affine<T>> Terms<T, S> for Projections<T, S::V, K, W> {
+    const SUMS: usize = if K::CENTRED { 2 } else { 1 };
+
+    #[inline(always)]
+    unsafe fn add(&self, s: S, at: usize, count: usize, [along_x_hat, along_ones]: [S::V; 2]) -> [S::V; 2] {
+        // SAFETY: the caller's: the row has these positions. In the other lanes dy is +0.
+        let (x, dy, weight) = unsafe {
+            (load(s, self.x, at, count), load(s, self.dy, at, count), self.weight.get(s, at, count))
+        };
+        let mut x_hat = self.standardise.apply(s, x);
+        if count < S::WIDTH {
+            x_hat = s.keep_first(x_hat, count);
+        }
+        let u = s.mul(weight, dy);
+        [s.fma(u, x_hat, along_x_hat), if K::CENTRED { s.fma(weight, dy, along_ones) } else { along_ones }]
+    }
+}

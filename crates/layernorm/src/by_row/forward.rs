@@ -1,0 +1,213 @@
+//! The forward loop over rows.
+
+use super::*;
+use crate::rows::{Shape, Source};
+use crate::vector::{Body, dispatch};
+use crate::{Error, Params, Rows, RowsMut, Run, threads, wide};
+use std::ops::Range;
+
+/// A checked forward call.
+#[derive(Clone, Copy)]
+pub(crate) struct Forward<'a, T> {
+    shape: Shape,
+    x: Source<'a, T>,
+    y: Target<'a, T>,
+    params: Params<'a, T>,
+    eps: T,
+    saved: Option<Columns<Target<'a, T>>>,
+    /// Is `y` the memory of `x`? Then it is in cache when it is written.
+    in_place: bool,
+}
+
+impl<'a, T: Real> Forward<'a, T> {
+    pub(crate) fn new(
+        x: Rows<'a, T>,
+        params: Params<'a, T>,
+        y: RowsMut<'a, T>,
+        saved: Option<Columns<Target<'a, T>>>,
+    ) -> Result<Self, Error> {
+        let shape = x.shape();
+        y.shape().expect("y", shape)?;
+        let eps = params.check(shape.features)?;
+        Ok(Self { shape, x: x.source(), y: y.target(), params, eps, saved, in_place: false })
+    }
+
+    pub(crate) fn in_place(
+        x: RowsMut<'a, T>,
+        params: Params<'a, T>,
+        saved: Option<Columns<Target<'a, T>>>,
+    ) -> Result<Self, Error> {
+        let shape = x.shape();
+        let eps = params.check(shape.features)?;
+        let (x, y) = x.in_place();
+        Ok(Self { shape, x, y, params, eps, saved, in_place: true })
+    }
+
+    /// Run the call.
+    pub(crate) fn run<K: Kind>(self, run: Run) -> Result<(), Error> {
+        let level = run.level()?;
+        let features = self.shape.features;
+        if features == 0 {
+            return Ok(());
+        }
+        let weight = affine(self.params.weight, 1.0, features);
+        let bias = affine(self.params.bias, -0.0, features);
+        let parts = threads::parts(run.threads(), self.shape.rows, features);
+        threads::over_rows(parts, self.shape.rows, |rows| match (weight, bias) {
+            (Ok(weight), Ok(bias)) => {
+                dispatch(level, Part { call: &self, rows, kind: PhantomData::<K>, weight, bias })
+            }
+            (Ok(weight), Err(bias)) => {
+                dispatch(level, Part { call: &self, rows, kind: PhantomData::<K>, weight, bias })
+            }
+            (Err(weight), Ok(bias)) => {
+                dispatch(level, Part { call: &self, rows, kind: PhantomData::<K>, weight, bias })
+            }
+            (Err(weight), Err(bias)) => {
+                dispatch(level, Part { call: &self, rows, kind: PhantomData::<K>, weight, bias })
+            }
+        });
+        Ok(())
+    }
+
+    fn streams(&self) -> bool {
+        !self.in_place && self.shape.bytes::<T>() >= STREAM_FROM
+    }
+}
+
+/// Some rows of a call, with what is fixed at compile time.
+struct Part<'a, T, K, W, B> {
+    call: &'a Forward<'a, T>,
+    rows: Range<usize>,
+    kind: PhantomData<K>,
+    weight: W,
+    bias: B,
+}
+
+impl<T: Real, K: Kind, W: Affine<T>, B: Affine<T>> Body<T> for Part<'_, T, K, W, B> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Vector<T>>(self, s: S) {
+        let Self { call, rows, weight, bias, .. } = self;
+        let n = call.shape.features;
+        let stream = call.streams();
+        let Some(last) = rows.end.checked_sub(1) else { return };
+        // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
+        unsafe {
+            let mut first = first_sum::<T, S, K, _>(s, call.x.row(rows.start), n, &mut Nothing);
+            for row in rows {
+                let (x, y) = (call.x.row(row), call.y.row(row));
+                let next = (row < last).then(|| call.x.row(row + 1));
+                let mut ahead = Prefetch(call.x.row(last.min(row + 2)));
+                let fast = moments::<T, S, K, _>(s, x, n, first, call.eps, &mut ahead);
+                let moments = fast.unwrap_or_else(|| wide::forward::<T, K>(x, y, n, call.eps, &call.params));
+                if let Some(saved) = call.saved {
+                    saved.set(row, moments);
+                }
+                let standardise = Standardise::<_, K>::new(s, moments);
+                let mut write = Write { x, y, n, at: 0, stream, weight, bias, standardise };
+                if fast.is_none() {
+                    write.at = n; // it is written
+                }
+                write.start(s);
+                if let Some(next) = next {
+                    first = first_sum::<T, S, K, _>(s, next, n, &mut write);
+                }
+                write.finish(s);
+            }
+        }
+        if stream {
+            s.fence();
+        }
+    }
+}
+
+/// The last pass over a row, from `at` on: y = fma(x_hat, weight, bias).
+///
+/// The pointers are valid for `n` numbers, for all its methods.
+struct Write<T, V, K, W, B> {
+    x: *const T,
+    y: *mut T,
+    n: usize,
+    at: usize,
+    stream: bool,
+    weight: W,
+    bias: B,
+    standardise: Standardise<V, K>,
+}
+
+impl<T: Real, V: Copy, K: Kind, W: Affine<T>, B: Affine<T>> Write<T, V, K, W, B> {
+    /// `count` numbers.
+    ///
+    /// # Safety
+    /// `count` numbers are left.
+    #[inline(always)]
+    unsafe fn value<S: Vector<T, V = V>>(&self, s: S, count: usize) -> V {
+        // SAFETY: the caller's.
+        unsafe {
+            let x_hat = self.standardise.apply(s, load(s, self.x, self.at, count));
+            s.fma(x_hat, self.weight.get(s, self.at, count), self.bias.get(s, self.at, count))
+        }
+    }
+
+    /// Up to the first line of `y`, if it is to be streamed.
+    ///
+    /// # Safety
+    /// The type's.
+    #[inline(always)]
+    unsafe fn start<S: Vector<T, V = V>>(&mut self, s: S) {
+        if self.stream {
+            // SAFETY: as far as the row goes.
+            unsafe { self.plain(s, self.n.min(self.y.align_offset(LINE))) };
+        }
+    }
+
+    /// What is left.
+    ///
+    /// # Safety
+    /// The type's.
+    #[inline(always)]
+    unsafe fn finish<S: Vector<T, V = V>>(&mut self, s: S) {
+        // SAFETY: as far as the row goes.
+        unsafe {
+            while self.n - self.at >= T::LANES {
+                Beside::<T, S>::step(self, s);
+            }
+            self.plain(s, self.n);
+        }
+    }
+
+    /// Up to `end`, with plain stores.
+    ///
+    /// # Safety
+    /// `end <= n`.
+    #[inline(always)]
+    unsafe fn plain<S: Vector<T, V = V>>(&mut self, s: S, end: usize) {
+        while self.at < end {
+            let count = S::WIDTH.min(end - self.at);
+            // SAFETY: the caller's.
+            unsafe { store(s, self.y, self.at, count, self.value(s, count)) };
+            self.at += count;
+        }
+    }
+}
+
+impl<T: Real, S: Vector<T>, K: Kind, W: Affine<T>, B: Affine<T>> Beside<T, S> for Write<T, S::V, K, W, B> {
+    const STREAMS: bool = true;
+
+    #[inline(always)]
+    unsafe fn step(&mut self, s: S) {
+        if self.n - self.at < T::LANES {
+            return;
+        }
+        for _ in 0..T::LANES / S::WIDTH {
+            // SAFETY: a step is left; when streaming, `start` has reached a line of `y`.
+            unsafe {
+                let y = self.value(s, S::WIDTH);
+                if self.stream { s.stream(self.y.add(self.at), y) } else { s.store(self.y.add(self.at), y) }
+            }
+            self.at += S::WIDTH;
+        }
+    }
+}

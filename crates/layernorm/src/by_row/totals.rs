@@ -1,0 +1,288 @@
+//! The sums over rows: dweight and dbias, in chunks of rows, and chunks by the tree of adjacent pairs.
+//!
+//! Rows are split into *shards* of 2^k chunks, cut where the tree is cut, and each thread takes a run of
+//! shards. It adds the rows of a chunk up in a node (a pair of rows: dweight, dbias), lets the node climb the
+//! tree, and leaves the shard's total behind; the totals then finish the same tree. So neither threads nor
+//! shards show in a bit.
+
+use crate::order::{CHUNK, Carry, Nothing, sums};
+use crate::rows::{Shape, Target};
+use crate::threads::share;
+use crate::vector::{Body, LINE, Vector, dispatch};
+use crate::{Error, Level, Real, Workspace};
+use std::ops::Range;
+
+use super::{Sum, load, store};
+
+/// Shards for each part: enough for parts of about equal size.
+const SHARDS_A_PART: usize = 4;
+
+/// How the rows of a call are split.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Split {
+    shape: Shape,
+    first_row: usize,
+    /// A shard is 2^bits chunks.
+    bits: u32,
+    first_shard: usize,
+    shards: usize,
+    parts: usize,
+}
+
+impl Split {
+    pub(crate) fn new(shape: Shape, first_row: usize, parts: usize) -> Result<Self, Error> {
+        let Some(last) = shape.rows.checked_sub(1) else {
+            return Ok(Self { shape, first_row, bits: 0, first_shard: 0, shards: 0, parts: 1 });
+        };
+        let last =
+            first_row.checked_add(last).ok_or(Error::Overflow { rows: first_row, stride: shape.rows })?;
+        let (first, last) = (first_row / CHUNK, last / CHUNK);
+        let shards = |bits: u32| (last >> bits) - (first >> bits) + 1;
+        let one_shard = usize::BITS - (first ^ last).leading_zeros();
+        let wanted = if parts == 1 { 1 } else { parts * SHARDS_A_PART };
+        let bits = (0..=one_shard).rev().find(|bits| shards(*bits) >= wanted).unwrap_or(0);
+        let shards = shards(bits);
+        Ok(Self { shape, first_row, bits, first_shard: first >> bits, shards, parts: parts.min(shards) })
+    }
+
+    pub(crate) fn parts(&self) -> usize {
+        self.parts
+    }
+
+    /// The rows of a part.
+    pub(crate) fn rows(&self, part: usize) -> Range<usize> {
+        let shards = share(part, self.parts, self.shards);
+        let start = |shard: usize| match shard {
+            0 => 0,
+            _ if shard == self.shards => self.shape.rows,
+            _ => (((self.first_shard + shard) << self.bits) * CHUNK) - self.first_row,
+        };
+        start(shards.start)..start(shards.end)
+    }
+
+    /// Does a node end with this row, and does a shard?
+    fn ends(&self, row: usize) -> (bool, bool) {
+        let last = row + 1 == self.shape.rows;
+        let next = self.first_row + row + 1;
+        (last || next % CHUNK == 0, last || next % CHUNK == 0 && (next / CHUNK) & ((1 << self.bits) - 1) == 0)
+    }
+
+    /// Nodes that a part needs at once: those that wait in the tree of a shard, and the one that grows.
+    fn slots(&self) -> usize {
+        let chunks = (self.shape.rows.div_ceil(CHUNK) + 1).min(1 << self.bits);
+        chunks.ilog2() as usize + 3
+    }
+
+    /// The totals, in the memory of `workspace`.
+    pub(crate) fn totals<'a, T: Real>(self, workspace: &'a mut Workspace<T>) -> Result<Totals<'a, T>, Error> {
+        let line = LINE / size_of::<T>();
+        let half = self.shape.features.next_multiple_of(line);
+        let nodes = self.parts * self.slots() + self.shards;
+        let len = nodes.checked_mul(2 * half).and_then(|len| len.checked_add(line));
+        let memory = workspace.room(len.ok_or(Error::Overflow { rows: nodes, stride: 2 * half })?);
+        let aligned = memory.as_ptr().align_offset(LINE).min(line);
+        Ok(Totals { split: self, half, nodes: Target::every(&mut memory[aligned..], 2 * half) })
+    }
+}
+
+/// The nodes of a call: first those of the parts, then the totals of the shards.
+#[derive(Clone, Copy)]
+pub(crate) struct Totals<'a, T> {
+    split: Split,
+    /// Distance from dweight to dbias in a node.
+    half: usize,
+    nodes: Target<'a, T>,
+}
+
+impl<'a, T: Real> Totals<'a, T> {
+    /// The tree of a part. No two may be for the same part.
+    pub(crate) fn of_part(self, part: usize) -> Tree<'a, T> {
+        let first_slot = part * self.split.slots();
+        let shard = share(part, self.split.parts, self.split.shards).start;
+        let chunk = if part == 0 {
+            self.split.first_row / CHUNK
+        } else {
+            (self.split.first_shard + shard) << self.split.bits
+        };
+        let waiting = [0; usize::BITS as usize];
+        Tree {
+            totals: self,
+            first_slot,
+            shard,
+            carry: Carry::starting_at(chunk),
+            waiting,
+            current: 0,
+            free: !1,
+            fresh: true,
+        }
+    }
+
+    /// Node of the total of a shard.
+    fn shard(&self, shard: usize) -> usize {
+        self.split.parts * self.split.slots() + shard
+    }
+
+    /// dweight and dbias of a node.
+    ///
+    /// # Safety
+    /// The node exists.
+    #[inline(always)]
+    unsafe fn node(&self, node: usize) -> [*mut T; 2] {
+        // SAFETY: the caller's; a node has two halves.
+        unsafe { [self.nodes.row(node), self.nodes.row(node).add(self.half)] }
+    }
+
+    /// Add node `from` to node `to`.
+    ///
+    /// # Safety
+    /// Both nodes exist, are not the same, and are this thread's.
+    #[inline(always)]
+    unsafe fn add<S: Vector<T>>(&self, s: S, to: usize, from: usize) {
+        let n = self.split.shape.features;
+        // SAFETY: the caller's.
+        let (to, from) = unsafe { (self.node(to), self.node(from)) };
+        for (to, from) in to.into_iter().zip(from) {
+            for at in (0..n).step_by(S::WIDTH) {
+                let count = S::WIDTH.min(n - at);
+                // SAFETY: the halves of a node have room for `n` numbers.
+                unsafe { store(s, to, at, count, s.add(load(s, from, at, count), load(s, to, at, count))) };
+            }
+        }
+    }
+
+    /// Finish the tree over the shards, and write its total to (or add it to) the outputs there are.
+    pub(crate) fn finish(self, level: Level, outputs: [Option<&mut [T]>; 2], accumulate: bool) {
+        dispatch(level, Finish { totals: self, outputs, accumulate });
+    }
+}
+
+struct Finish<'a, 'b, T> {
+    totals: Totals<'a, T>,
+    outputs: [Option<&'b mut [T]>; 2],
+    accumulate: bool,
+}
+
+impl<T: Real> Body<T> for Finish<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Vector<T>>(self, s: S) {
+        let Self { totals, outputs, accumulate } = self;
+        let (n, shards) = (totals.split.shape.features, totals.split.shards);
+        let mut carry = Carry::starting_at(totals.split.first_shard);
+        let mut waiting = [0; usize::BITS as usize];
+        for shard in 0..shards {
+            let step = carry.push();
+            for level in step.absorb {
+                // SAFETY: two shards' nodes; all parts are done.
+                unsafe { totals.add(s, totals.shard(shard), totals.shard(waiting[level])) };
+            }
+            waiting[step.level] = shard;
+        }
+        let mut left = carry.finish();
+        let mut total = left.next().map(|level| waiting[level]);
+        for level in left {
+            if let Some(right) = total.replace(waiting[level]) {
+                // SAFETY: as above.
+                unsafe { totals.add(s, totals.shard(waiting[level]), totals.shard(right)) };
+            }
+        }
+        // SAFETY: the node exists, and so do the `n` numbers of each half; every chunk has written them.
+        let totals = total.map(|shard| {
+            unsafe { totals.node(totals.shard(shard)) }
+                .map(|half| unsafe { std::slice::from_raw_parts(half, n) })
+        });
+        for (i, output) in outputs.into_iter().enumerate() {
+            let Some(output) = output else { continue };
+            let total = totals.map_or(&[][..], |totals| totals[i]);
+            // SAFETY: the slice has as many numbers as it says.
+            let [sum, _] = unsafe { sums(s, total.len(), &Sum(total.as_ptr()), &mut Nothing) };
+            let per_unit = output.len() == n;
+            for (j, output) in output.iter_mut().enumerate() {
+                // Of no rows there is no total.
+                let total =
+                    if per_unit { total.get(j).copied() } else { Some(sum) }.unwrap_or(T::from_f64(0.0));
+                *output = if accumulate { output.add(total) } else { total };
+            }
+        }
+    }
+}
+
+/// One part's tree of nodes.
+pub(crate) struct Tree<'a, T> {
+    totals: Totals<'a, T>,
+    first_slot: usize,
+    /// The shard that grows.
+    shard: usize,
+    carry: Carry,
+    /// The slot of the node that waits at each level.
+    waiting: [usize; usize::BITS as usize],
+    /// The slot of the node that grows.
+    current: usize,
+    /// Slots without a node, a bit each.
+    free: usize,
+    fresh: bool,
+}
+
+impl<T: Real> Tree<'_, T> {
+    /// Where the next row is added: dweight and dbias; and whether their sums start there, at +0.
+    pub(crate) fn current(&self) -> ([*mut T; 2], bool) {
+        // SAFETY: a slot is a node.
+        (unsafe { self.totals.node(self.first_slot + self.current) }, self.fresh)
+    }
+
+    /// A row was added.
+    #[inline(always)]
+    pub(crate) fn row_done<S: Vector<T>>(&mut self, s: S, row: usize) {
+        self.fresh = false;
+        let (ends_node, ends_shard) = self.totals.split.ends(row);
+        if ends_node {
+            self.node_done(s);
+        }
+        if ends_shard {
+            self.shard_done(s);
+        }
+    }
+
+    #[inline(always)]
+    fn node_done<S: Vector<T>>(&mut self, s: S) {
+        let step = self.carry.push();
+        for level in step.absorb {
+            self.absorb(s, self.current, self.waiting[level]);
+        }
+        self.waiting[step.level] = self.current;
+        self.current = self.free.trailing_zeros() as usize;
+        self.free &= self.free - 1;
+        self.fresh = true;
+    }
+
+    #[inline(always)]
+    fn shard_done<S: Vector<T>>(&mut self, s: S) {
+        let mut left = self.carry.finish();
+        let Some(mut total) = left.next().map(|level| self.waiting[level]) else { return };
+        for level in left {
+            self.absorb(s, self.waiting[level], total);
+            total = self.waiting[level];
+        }
+        self.free |= 1 << total;
+        let (slot, shard) = (self.first_slot + total, self.totals.shard(self.shard));
+        // SAFETY: two nodes: a slot of this part, and its shard's.
+        unsafe {
+            self.totals
+                .nodes
+                .row(slot)
+                .copy_to_nonoverlapping(self.totals.nodes.row(shard), 2 * self.totals.half)
+        };
+        self.shard += 1;
+        self.carry =
+            Carry::starting_at((self.totals.split.first_shard + self.shard) << self.totals.split.bits);
+    }
+
+    /// Add the node of slot `from` to that of `to`, and free it.
+    #[inline(always)]
+    fn absorb<S: Vector<T>>(&mut self, s: S, to: usize, from: usize) {
+        // SAFETY: two slots of this part.
+        unsafe { self.totals.add(s, self.first_slot + to, self.first_slot + from) };
+        self.free |= 1 << from;
+    }
+}

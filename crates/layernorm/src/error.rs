@@ -1,0 +1,87 @@
+//! What can be wrong with a call. Everything is checked before anything is written.
+
+use crate::Level;
+
+/// A call that was refused. Nothing was read into and nothing was written to the caller's memory.
+///
+/// Each variant carries the numbers that disagree.
+///
+/// ```
+/// use layernorm::{Error, Rows};
+///
+/// let x = [0.0f32; 10];
+/// assert_eq!(Rows::new(&x, 4).unwrap_err(), Error::Ragged { len: 10, features: 4 });
+/// ```
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A slice is not a whole number of rows.
+    #[error("{len} values are not a whole number of rows of {features} features")]
+    Ragged {
+        /// Length of the slice.
+        len: usize,
+        /// Features in a row.
+        features: usize,
+    },
+    /// A slice has another length than the call needs.
+    #[error("{what} has {got} values where {expected} are needed")]
+    Length {
+        /// Which argument.
+        what: &'static str,
+        /// The length that the call needs (for a strided view: at least).
+        expected: usize,
+        /// The length that was given.
+        got: usize,
+    },
+    /// Two views that must have the same shape do not.
+    #[error(
+        "{what} has {} rows of {} features where {} rows of {} are needed",
+        got.0, got.1, expected.0, expected.1
+    )]
+    Shape {
+        /// Which argument.
+        what: &'static str,
+        /// `(rows, features)` that the call needs.
+        expected: (usize, usize),
+        /// `(rows, features)` that were given.
+        got: (usize, usize),
+    },
+    /// Rows closer together than they are long.
+    #[error("a stride of {stride} is less than the {features} features of a row")]
+    Stride {
+        /// Distance between the starts of two rows.
+        stride: usize,
+        /// Features in a row.
+        features: usize,
+    },
+    /// The extent of a view is not a number of values that memory can hold.
+    #[error("{rows} rows at a stride of {stride} overflow the address space")]
+    Overflow {
+        /// Number of rows.
+        rows: usize,
+        /// Distance between the starts of two rows.
+        stride: usize,
+    },
+    /// Epsilon is negative or not finite, in `f64` or after rounding to the accumulation type.
+    #[error("eps is {eps}, which is not in 0..={max}")]
+    Epsilon {
+        /// The epsilon that was given.
+        eps: f64,
+        /// The largest finite value of the accumulation type.
+        max: f64,
+    },
+    /// An instruction-set level that this machine does not have.
+    #[error("level {asked} is not available here: the best is {best}")]
+    Level {
+        /// The level that was asked for.
+        asked: Level,
+        /// The best level of this machine.
+        best: Level,
+    },
+    /// The environment variable [`LEVEL_VARIABLE`](crate::LEVEL_VARIABLE) names no level.
+    #[error("{}={value} names no level: portable, avx2, avx512 or neon", crate::LEVEL_VARIABLE)]
+    LevelName {
+        /// What the variable holds.
+        value: String,
+    },
+}

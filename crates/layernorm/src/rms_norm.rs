@@ -1,0 +1,229 @@
+//! Root mean square normalization (Zhang, Sennrich 2019, arXiv:1910.07467, equation 4), a row at a time:
+//!
+//! ```text
+//! x_hat = x / sqrt(mean(x^2) + eps)
+//! y  = weight x_hat + bias
+//!
+//! u  = weight dy
+//! dx = (u - x_hat mean(u x_hat)) / sqrt(mean(x^2) + eps)
+//! dweight = sum over rows of dy x_hat       dbias = sum over rows of dy
+//! ```
+//!
+//! Epsilon is inside the root, as in every framework; the paper's own code has it outside.
+
+use crate::by_row::{Columns, Uncentred, backward::Backward, forward::Forward};
+use crate::rows::{Source, Target};
+use crate::{Error, Gradients, ParamGradients, ParamGrads, Params, Real, Rows, RowsMut, Run};
+
+/// RMS norm of each row of `x`, into `y`: y = weight x / sqrt(mean(x^2) + eps) + bias.
+///
+/// `x` and `y` have the same rows and features, and each its own stride. 1 / sqrt(mean(x^2) + eps) of each row goes
+/// to `rstd`, where a backward pass finds it. Nothing is allocated.
+///
+/// Bounds and special rows are in `docs/numerics.md`: for every finite row and any eps the result is finite
+/// and right; a row of zeros gives exactly the bias; NaN or infinity spoils its own row only.
+///
+/// # Errors
+/// Before anything is written: [`Error::Shape`], [`Error::Length`], [`Error::Epsilon`], [`Error::Level`].
+///
+/// ```
+/// use layernorm::{Params, Rows, RowsMut, Run, rms_norm};
+///
+/// let x = [1.0f32, 7.0, -2.0, 2.0]; // root mean squares 5 and 2
+/// let mut y = [0.0; 4];
+/// let params = Params { weight: Some(&[5.0]), bias: None, eps: 0.0 };
+/// rms_norm(Rows::new(&x, 2)?, params, RowsMut::new(&mut y, 2)?, None, Run::default())?;
+/// assert_eq!(y, [1.0, 7.0, -5.0, 5.0]);
+/// # Ok::<(), layernorm::Error>(())
+/// ```
+pub fn rms_norm<T: Real>(
+    x: Rows<'_, T>,
+    params: Params<'_, T>,
+    y: RowsMut<'_, T>,
+    rstd: Option<&mut [T]>,
+    run: Run,
+) -> Result<(), Error> {
+    let saved = rstd.map(|rstd| columns_mut(rstd, x.rows())).transpose()?;
+    Forward::new(x, params, y, saved)?.run::<Uncentred>(run)
+}
+
+/// [`rms_norm`] in place: each row of `x` becomes its norm. The same bits.
+///
+/// # Errors
+/// As [`rms_norm`].
+///
+/// ```
+/// use layernorm::{Params, RowsMut, Run, rms_norm_in_place};
+///
+/// let mut x = [3.0f64, -3.0];
+/// rms_norm_in_place(RowsMut::new(&mut x, 2)?, Params { eps: 0.0, ..Params::default() }, None, Run::default())?;
+/// assert_eq!(x, [1.0, -1.0]);
+/// # Ok::<(), layernorm::Error>(())
+/// ```
+pub fn rms_norm_in_place<T: Real>(
+    x: RowsMut<'_, T>,
+    params: Params<'_, T>,
+    rstd: Option<&mut [T]>,
+    run: Run,
+) -> Result<(), Error> {
+    let saved = rstd.map(|rstd| columns_mut(rstd, x.rows())).transpose()?;
+    Forward::in_place(x, params, saved)?.run::<Uncentred>(run)
+}
+
+/// The gradients of [`rms_norm`], given that of its output.
+///
+/// `rstd` holds the statistics of the forward pass; without them they are taken from `x` once more (the
+/// same numbers, one more pass). `params.bias` is not looked at. dweight and dbias need a workspace, which
+/// allocates where it is too small; nothing else does.
+///
+/// # Errors
+/// As [`rms_norm`].
+///
+/// ```
+/// use layernorm::{Gradients, Params, Rows, RowsMut, Run, rms_norm_backward};
+///
+/// let (x, dy) = ([1.0f64, 2.0, 4.0], [0.0, 1.0, 0.0]);
+/// let mut dx = [0.0; 3];
+/// let gradients = Gradients { dx: Some(RowsMut::new(&mut dx, 3)?), params: None };
+/// rms_norm_backward(Rows::new(&x, 3)?, Rows::new(&dy, 3)?, Params::default(), None, gradients, Run::default())?;
+/// let along_x: f64 = x.iter().zip(dx).map(|(x, dx)| x * dx).sum();
+/// assert!(along_x.abs() < 1e-5); // scaling x changes nothing, but for eps
+/// # Ok::<(), layernorm::Error>(())
+/// ```
+pub fn rms_norm_backward<T: Real>(
+    x: Rows<'_, T>,
+    dy: Rows<'_, T>,
+    params: Params<'_, T>,
+    rstd: Option<&[T]>,
+    gradients: Gradients<'_, T>,
+    run: Run,
+) -> Result<(), Error> {
+    let saved = rstd.map(|rstd| columns(rstd, x.rows())).transpose()?;
+    Backward::new(x, dy, params, saved, gradients.dx)?.run::<Uncentred>(gradients.params, run)
+}
+
+/// [`rms_norm_backward`] in place: each row of `dy` becomes its dx. The same bits.
+///
+/// # Errors
+/// As [`rms_norm_backward`].
+///
+/// ```
+/// use layernorm::{Params, Rows, RowsMut, Run, rms_norm_backward_in_place};
+///
+/// let mut dy = [1.0f64, 2.0, 4.0];
+/// let x = Rows::new(&[1.0, 2.0, 4.0], 3)?;
+/// let params = Params { eps: 0.0, ..Params::default() };
+/// rms_norm_backward_in_place(x, RowsMut::new(&mut dy, 3)?, params, None, None, Run::default())?;
+/// assert!(dy.iter().all(|dx| dx.abs() < 1e-15));
+/// # Ok::<(), layernorm::Error>(())
+/// ```
+pub fn rms_norm_backward_in_place<T: Real>(
+    x: Rows<'_, T>,
+    dy: RowsMut<'_, T>,
+    params: Params<'_, T>,
+    rstd: Option<&[T]>,
+    param_gradients: Option<ParamGradients<'_, T>>,
+    run: Run,
+) -> Result<(), Error> {
+    let saved = rstd.map(|rstd| columns(rstd, x.rows())).transpose()?;
+    Backward::in_place(x, dy, params, saved)?.run::<Uncentred>(param_gradients, run)
+}
+
+fn columns<T>(rstd: &[T], rows: usize) -> Result<Columns<Source<'_, T>>, Error> {
+    Ok(Columns { centre: None, rstd: Source::column("rstd", rstd, rows)? })
+}
+
+fn columns_mut<T>(rstd: &mut [T], rows: usize) -> Result<Columns<Target<'_, T>>, Error> {
+    Ok(Columns { centre: None, rstd: Target::column("rstd", rstd, rows)? })
+}
+
+/// An RMS norm that holds its parameters, for contiguous rows.
+///
+/// ```
+/// use layernorm::RmsNorm;
+///
+/// let norm = RmsNorm::<f32>::new(2).with_eps(0.0); // weight 1, no bias
+/// let (mut y, mut rstd) = ([0.0; 2], [0.0; 1]);
+/// norm.forward_saving(&[1.0, 7.0], &mut y, &mut rstd)?;
+/// assert_eq!((y, rstd), ([0.2, 1.4], [0.2]));
+/// # Ok::<(), layernorm::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct RmsNorm<T> {
+    /// Features in a row.
+    pub features: usize,
+    /// gamma: one a feature, or one for all.
+    pub weight: Option<Vec<T>>,
+    /// beta: one a feature, or one for all.
+    pub bias: Option<Vec<T>>,
+    /// Added to the mean square.
+    pub eps: f64,
+    /// How calls run.
+    pub run: Run,
+}
+
+impl<T: Real> RmsNorm<T> {
+    /// Weight 1, one a feature; no bias; eps 1e-5.
+    pub fn new(features: usize) -> Self {
+        let weight = Some(vec![T::from_f64(1.0); features]);
+        Self { features, weight, bias: None, eps: 1e-5, run: Run::default() }
+    }
+
+    /// The same with this epsilon.
+    #[must_use]
+    pub fn with_eps(self, eps: f64) -> Self {
+        Self { eps, ..self }
+    }
+
+    /// The same without weight and bias.
+    #[must_use]
+    pub fn without_affine(self) -> Self {
+        Self { weight: None, bias: None, ..self }
+    }
+
+    /// The parameters, as the functions take them.
+    pub fn params(&self) -> Params<'_, T> {
+        Params { weight: self.weight.as_deref(), bias: self.bias.as_deref(), eps: self.eps }
+    }
+
+    /// Gradients of the parameters, zero, with an empty workspace. Allocates.
+    pub fn zero_grads(&self) -> ParamGrads<T> {
+        ParamGrads::zeros(self.weight.as_ref().map(Vec::len), self.bias.as_ref().map(Vec::len))
+    }
+
+    /// [`rms_norm`] of the rows of `x`.
+    ///
+    /// # Errors
+    /// As [`rms_norm`], and [`Error::Ragged`] if `x` or `y` is not a whole number of rows.
+    pub fn forward(&self, x: &[T], y: &mut [T]) -> Result<(), Error> {
+        let (x, y) = (Rows::new(x, self.features)?, RowsMut::new(y, self.features)?);
+        rms_norm(x, self.params(), y, None, self.run)
+    }
+
+    /// [`RmsNorm::forward`] that saves 1 / sqrt(mean(x^2) + eps) of each row.
+    ///
+    /// # Errors
+    /// As [`RmsNorm::forward`].
+    pub fn forward_saving(&self, x: &[T], y: &mut [T], rstd: &mut [T]) -> Result<(), Error> {
+        let (x, y) = (Rows::new(x, self.features)?, RowsMut::new(y, self.features)?);
+        rms_norm(x, self.params(), y, Some(rstd), self.run)
+    }
+
+    /// [`rms_norm_backward`]: the gradients of input and parameters.
+    ///
+    /// # Errors
+    /// As [`rms_norm_backward`], and [`Error::Ragged`].
+    pub fn backward(
+        &self,
+        x: &[T],
+        dy: &[T],
+        rstd: &[T],
+        dx: &mut [T],
+        grads: &mut ParamGrads<T>,
+    ) -> Result<(), Error> {
+        let (x, dy) = (Rows::new(x, self.features)?, Rows::new(dy, self.features)?);
+        let dx = Some(RowsMut::new(dx, self.features)?);
+        let gradients = Gradients { dx, params: Some(grads.as_mut()) };
+        rms_norm_backward(x, dy, self.params(), Some(rstd), gradients, self.run)
+    }
+}

@@ -1,0 +1,260 @@
+//! Rows of numbers in memory: how many, how long, how far apart.
+
+use crate::Error;
+use std::marker::PhantomData;
+
+/// Rows to read: `rows` rows of `features` values, row `i` starting at `i * stride`.
+///
+/// ```
+/// use layernorm::Rows;
+///
+/// let x = [1.0f32, 2.0, 3.0, -1.0, 4.0, 5.0, 6.0];
+/// let padded = Rows::strided(&x, 2, 3, 4)?; // two rows of three, a hole between them
+/// assert_eq!(padded.row(1), Some(&x[4..7]));
+/// # Ok::<(), layernorm::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Rows<'a, T> {
+    data: &'a [T],
+    shape: Shape,
+}
+
+/// Rows to write (or to change in place); between two rows nothing is written.
+///
+/// ```
+/// use layernorm::RowsMut;
+///
+/// let mut y = [0.0f32; 8];
+/// assert_eq!(RowsMut::new(&mut y, 4)?.rows(), 2);
+/// # Ok::<(), layernorm::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct RowsMut<'a, T> {
+    data: &'a mut [T],
+    shape: Shape,
+}
+
+/// A checked shape: `(rows - 1) * stride + features` fits the slice that it was checked against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) rows: usize,
+    pub(crate) features: usize,
+    pub(crate) stride: usize,
+}
+
+impl Shape {
+    fn contiguous(len: usize, features: usize) -> Result<Self, Error> {
+        let ragged = Error::Ragged { len, features };
+        let rows = match (len, features) {
+            (0, _) => 0,
+            (_, 0) => return Err(ragged),
+            _ if len % features != 0 => return Err(ragged),
+            _ => len / features,
+        };
+        Ok(Self { rows, features, stride: features })
+    }
+
+    fn strided(len: usize, rows: usize, features: usize, stride: usize) -> Result<Self, Error> {
+        if stride < features {
+            return Err(Error::Stride { stride, features });
+        }
+        let extent = match rows.checked_sub(1) {
+            None => 0,
+            Some(last) => last
+                .checked_mul(stride)
+                .and_then(|start| start.checked_add(features))
+                .ok_or(Error::Overflow { rows, stride })?,
+        };
+        if len < extent {
+            return Err(Error::Length { what: "the slice under the rows", expected: extent, got: len });
+        }
+        Ok(Self { rows, features, stride })
+    }
+
+    /// Bytes of the numbers of all rows.
+    pub(crate) fn bytes<T>(self) -> usize {
+        // The extent, which is no less, fits memory.
+        self.rows * self.features * size_of::<T>()
+    }
+
+    pub(crate) fn expect(self, what: &'static str, of: Self) -> Result<(), Error> {
+        let (got, expected) = ((self.rows, self.features), (of.rows, of.features));
+        if got == expected { Ok(()) } else { Err(Error::Shape { what, expected, got }) }
+    }
+}
+
+impl<'a, T> Rows<'a, T> {
+    /// Contiguous rows: as many as `data` holds.
+    ///
+    /// # Errors
+    /// [`Error::Ragged`] if `data` is not a whole number of rows.
+    pub fn new(data: &'a [T], features: usize) -> Result<Self, Error> {
+        Ok(Self { data, shape: Shape::contiguous(data.len(), features)? })
+    }
+
+    /// `rows` rows, `stride` values from the start of one to the start of the next.
+    ///
+    /// # Errors
+    /// [`Error::Stride`] if rows overlap, [`Error::Length`] if `data` ends before the last row does,
+    /// [`Error::Overflow`] if no slice can be that long.
+    pub fn strided(data: &'a [T], rows: usize, features: usize, stride: usize) -> Result<Self, Error> {
+        Ok(Self { data, shape: Shape::strided(data.len(), rows, features, stride)? })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.shape.rows
+    }
+
+    /// Values in a row.
+    pub fn features(&self) -> usize {
+        self.shape.features
+    }
+
+    /// Row `index`, if there is one.
+    pub fn row(&self, index: usize) -> Option<&'a [T]> {
+        let start = index * self.shape.stride;
+        (index < self.shape.rows).then(|| &self.data[start..start + self.shape.features])
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub(crate) fn source(&self) -> Source<'a, T> {
+        Source { start: self.data.as_ptr(), stride: self.shape.stride, life: PhantomData }
+    }
+}
+
+impl<'a, T> RowsMut<'a, T> {
+    /// Contiguous rows: as many as `data` holds.
+    ///
+    /// # Errors
+    /// [`Error::Ragged`] if `data` is not a whole number of rows.
+    pub fn new(data: &'a mut [T], features: usize) -> Result<Self, Error> {
+        let shape = Shape::contiguous(data.len(), features)?;
+        Ok(Self { data, shape })
+    }
+
+    /// `rows` rows, `stride` values from the start of one to the start of the next.
+    ///
+    /// # Errors
+    /// Those of [`Rows::strided`].
+    pub fn strided(data: &'a mut [T], rows: usize, features: usize, stride: usize) -> Result<Self, Error> {
+        let shape = Shape::strided(data.len(), rows, features, stride)?;
+        Ok(Self { data, shape })
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.shape.rows
+    }
+
+    /// Values in a row.
+    pub fn features(&self) -> usize {
+        self.shape.features
+    }
+
+    /// The same rows, to read.
+    pub fn as_rows(&self) -> Rows<'_, T> {
+        Rows { data: self.data, shape: self.shape }
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// The rows as a source and a target over the same memory: what an operation in place works on.
+    pub(crate) fn in_place(self) -> (Source<'a, T>, Target<'a, T>) {
+        let (start, stride) = (self.data.as_mut_ptr(), self.shape.stride);
+        (Source { start, stride, life: PhantomData }, Target { start, stride, life: PhantomData })
+    }
+
+    pub(crate) fn target(self) -> Target<'a, T> {
+        self.in_place().1
+    }
+}
+
+/// Where the loops read rows. A pointer, because in place source and target are the same memory,
+/// which two references may not be. Valid for the [`Shape`] that it was taken with, during `'a`.
+#[derive(Debug)]
+pub(crate) struct Source<'a, T> {
+    start: *const T,
+    stride: usize,
+    life: PhantomData<&'a [T]>,
+}
+
+/// Where the loops write rows. As [`Source`], and nobody else looks at this memory during `'a`.
+#[derive(Debug)]
+pub(crate) struct Target<'a, T> {
+    start: *mut T,
+    stride: usize,
+    life: PhantomData<&'a mut [T]>,
+}
+
+impl<T> Clone for Source<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Source<'_, T> {}
+impl<T> Clone for Target<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Target<'_, T> {}
+
+// SAFETY: a source is a shared slice by another name.
+unsafe impl<T: Sync> Send for Source<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Source<'_, T> {}
+// SAFETY: a target is an exclusive slice by another name; the loops hand each of its rows to one thread.
+unsafe impl<T: Send> Send for Target<'_, T> {}
+// SAFETY: as above: sharing the handle shares no row.
+unsafe impl<T: Send> Sync for Target<'_, T> {}
+
+fn expect_column(what: &'static str, got: usize, rows: usize) -> Result<(), Error> {
+    if got == rows { Ok(()) } else { Err(Error::Length { what, expected: rows, got }) }
+}
+
+impl<'a, T> Source<'a, T> {
+    /// One number a row.
+    pub(crate) fn column(what: &'static str, numbers: &'a [T], rows: usize) -> Result<Self, Error> {
+        expect_column(what, numbers.len(), rows)?;
+        Ok(Self { start: numbers.as_ptr(), stride: 1, life: PhantomData })
+    }
+
+    /// Where row `index` starts.
+    ///
+    /// # Safety
+    /// `index` is a row of the shape that this was taken with.
+    #[inline(always)]
+    pub(crate) unsafe fn row(self, index: usize) -> *const T {
+        // SAFETY: the row lies inside the checked extent.
+        unsafe { self.start.add(index * self.stride) }
+    }
+}
+
+impl<'a, T> Target<'a, T> {
+    /// One number a row.
+    pub(crate) fn column(what: &'static str, numbers: &'a mut [T], rows: usize) -> Result<Self, Error> {
+        expect_column(what, numbers.len(), rows)?;
+        Ok(Self { start: numbers.as_mut_ptr(), stride: 1, life: PhantomData })
+    }
+
+    /// All of `memory`, a row every `stride` numbers.
+    pub(crate) fn every(memory: &'a mut [T], stride: usize) -> Self {
+        Self { start: memory.as_mut_ptr(), stride, life: PhantomData }
+    }
+
+    /// Where row `index` starts.
+    ///
+    /// # Safety
+    /// As [`Source::row`]; only one thread may write the row.
+    #[inline(always)]
+    pub(crate) unsafe fn row(self, index: usize) -> *mut T {
+        // SAFETY: the row lies inside the checked extent.
+        unsafe { self.start.add(index * self.stride) }
+    }
+}

@@ -1,0 +1,43 @@
+//! Rows split over threads. Each row is computed whole by one thread, so no bit depends on the split.
+
+use crate::Threads;
+use std::ops::Range;
+
+/// Numbers for which a hand-off to another thread (some microseconds) pays.
+#[cfg(feature = "rayon")]
+const WORTH_A_THREAD: usize = 32 << 10;
+
+/// How many parts `threads` can work on at once where there are `rows` rows of `features`. At least one.
+pub(crate) fn parts(threads: Threads, rows: usize, features: usize) -> usize {
+    match threads {
+        Threads::One => 1,
+        #[cfg(feature = "rayon")]
+        Threads::Pool => {
+            // Asked last: outside every pool, asking how many threads there are starts the global one.
+            let worth = rows.min(rows.saturating_mul(features) / WORTH_A_THREAD);
+            if worth < 2 { 1 } else { worth.min(rayon::current_num_threads()) }
+        }
+    }
+}
+
+/// Run `part` for each of `0..parts`, at once where there are several.
+pub(crate) fn for_each(parts: usize, part: impl Fn(usize) + Send + Sync) {
+    #[cfg(feature = "rayon")]
+    if parts > 1 {
+        use rayon::prelude::*;
+        return (0..parts).into_par_iter().with_max_len(1).for_each(part);
+    }
+    (0..parts).for_each(part);
+}
+
+/// Part `part` of `len` things, split into `parts` of about equal size.
+pub(crate) fn share(part: usize, parts: usize, len: usize) -> Range<usize> {
+    // `len * part / parts` without overflow.
+    let bound = |part: usize| len / parts * part + len % parts * part / parts;
+    bound(part)..bound(part + 1)
+}
+
+/// Run `body` over `rows` rows, a share to each part.
+pub(crate) fn over_rows(parts: usize, rows: usize, body: impl Fn(Range<usize>) + Send + Sync) {
+    for_each(parts, |part| body(share(part, parts, rows)));
+}

@@ -1,0 +1,104 @@
+//! The small vector type that every loop is generic over: one body, instantiated once per level.
+//!
+//! A [`Vector`] is a token: a value of it proves that the machine has the instructions, so arithmetic is
+//! safe and only memory access is not. The files below it are the only place with intrinsics.
+//! Every method is a single correctly rounded operation per lane, so the level never shows in a bit.
+
+pub(crate) mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+
+use crate::{Level, Real};
+
+/// Bytes in a cache line: what [`Vector::stream`] wants its target aligned to, and prefetches fetch.
+pub(crate) const LINE: usize = 64;
+
+/// A level's vectors of `T`, and its proof that they may be used.
+pub(crate) trait Vector<T: Real>: Copy + Send + Sync {
+    /// One register.
+    type V: Copy;
+    /// The registers that hold the lanes of a block (`T::LANES` numbers, lane 0 first).
+    type Lanes: Copy + AsRef<[Self::V]> + AsMut<[Self::V]>;
+    /// Numbers in a register: a divisor of `T::LANES`.
+    const WIDTH: usize;
+
+    /// All lanes `value`.
+    fn splat(self, value: T) -> Self::V;
+    /// All lanes +0.
+    fn zero_lanes(self) -> Self::Lanes;
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b + c`, rounded once.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `c - a * b`, rounded once.
+    fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The first `count` lanes; +0 in the others.
+    fn keep_first(self, v: Self::V, count: usize) -> Self::V;
+    /// The lanes combined by the tree of adjacent pairs.
+    fn lane_tree(self, lanes: Self::Lanes) -> T;
+
+    /// `WIDTH` numbers.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of `WIDTH` numbers.
+    unsafe fn load(self, from: *const T) -> Self::V;
+    /// `count < WIDTH` numbers; +0 in the other lanes.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of `count` numbers.
+    unsafe fn load_first(self, from: *const T, count: usize) -> Self::V;
+    /// Write `WIDTH` numbers.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `WIDTH` numbers.
+    unsafe fn store(self, to: *mut T, v: Self::V);
+    /// Write the first `count < WIDTH` numbers.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `count` numbers.
+    unsafe fn store_first(self, to: *mut T, v: Self::V, count: usize);
+    /// Write `WIDTH` numbers past the cache, where the level can. [`Vector::fence`] must follow
+    /// before another thread reads them.
+    ///
+    /// # Safety
+    /// As [`Vector::store`], and `to` is aligned to the size of a register.
+    unsafe fn stream(self, to: *mut T, v: Self::V);
+
+    /// Order the streamed writes before everything that follows.
+    fn fence(self);
+    /// Ask for the line at `at`, which may be any address.
+    fn prefetch(self, at: *const T);
+}
+
+/// Something to run at a level: the body of a call, generic over the vectors.
+pub(crate) trait Body<T: Real> {
+    /// What it gives.
+    type Output;
+    /// The body. Implementations are `#[inline(always)]`, or they would not be compiled for the level.
+    fn run<S: Vector<T>>(self, s: S) -> Self::Output;
+}
+
+/// Run `body` at `level`, which [`Run::level`](crate::Run::level) has checked.
+pub(crate) fn dispatch<T: Real, B: Body<T>>(level: Level, body: B) -> B::Output {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a checked level is one that this machine has.
+        Level::Avx512 => unsafe { avx512::run(body) },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Level::Avx2 => unsafe { avx2::run(body) },
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: as above.
+        Level::Neon => unsafe { neon::run(body) },
+        _ => portable::run(body),
+    }
+}

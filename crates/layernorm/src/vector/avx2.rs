@@ -1,0 +1,192 @@
+//! 256-bit vectors with fused multiply-add.
+
+use super::{Body, Vector};
+use crate::Real;
+use std::arch::x86_64::*;
+
+/// Proof of AVX2, FMA and F16C.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(());
+
+/// # Safety
+/// The machine has AVX2, FMA and F16C.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn run<T: Real, B: Body<T>>(body: B) -> B::Output {
+    T::run_avx2(body, Avx2(()))
+}
+
+macro_rules! avx2 {
+    (
+        $t:ty, $v:ty, $width:literal, $first:ident, $tree:ident,
+        $splat:ident, $zero:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $fnma:ident, $and:ident,
+        $cast:ident, $load:ident, $load_mask:ident, $store:ident, $store_mask:ident, $stream:ident
+    ) => {
+        impl Vector<$t> for Avx2 {
+            type V = $v;
+            type Lanes = [$v; 4];
+            const WIDTH: usize = $width;
+
+            #[inline(always)]
+            fn splat(self, value: $t) -> $v {
+                // SAFETY: the token proves the instructions; so below.
+                unsafe { $splat(value) }
+            }
+            #[inline(always)]
+            fn zero_lanes(self) -> Self::Lanes {
+                // SAFETY: the token.
+                [unsafe { $zero() }; 4]
+            }
+            #[inline(always)]
+            fn add(self, a: $v, b: $v) -> $v {
+                // SAFETY: the token.
+                unsafe { $add(a, b) }
+            }
+            #[inline(always)]
+            fn sub(self, a: $v, b: $v) -> $v {
+                // SAFETY: the token.
+                unsafe { $sub(a, b) }
+            }
+            #[inline(always)]
+            fn mul(self, a: $v, b: $v) -> $v {
+                // SAFETY: the token.
+                unsafe { $mul(a, b) }
+            }
+            #[inline(always)]
+            fn fma(self, a: $v, b: $v, c: $v) -> $v {
+                // SAFETY: the token.
+                unsafe { $fma(a, b, c) }
+            }
+            #[inline(always)]
+            fn fnma(self, a: $v, b: $v, c: $v) -> $v {
+                // SAFETY: the token.
+                unsafe { $fnma(a, b, c) }
+            }
+            #[inline(always)]
+            fn keep_first(self, v: $v, count: usize) -> $v {
+                // SAFETY: the token.
+                unsafe { $and(v, $cast($first(count))) }
+            }
+            #[inline(always)]
+            fn lane_tree(self, lanes: Self::Lanes) -> $t {
+                // SAFETY: the token.
+                unsafe { $tree(lanes) }
+            }
+            #[inline(always)]
+            unsafe fn load(self, from: *const $t) -> $v {
+                // SAFETY: the token, and the caller's.
+                unsafe { $load(from) }
+            }
+            #[inline(always)]
+            unsafe fn load_first(self, from: *const $t, count: usize) -> $v {
+                // SAFETY: the token; masked lanes are not read.
+                unsafe { $load_mask(from, $first(count)) }
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $t, v: $v) {
+                // SAFETY: the token, and the caller's.
+                unsafe { $store(to, v) }
+            }
+            #[inline(always)]
+            unsafe fn store_first(self, to: *mut $t, v: $v, count: usize) {
+                // SAFETY: the token; masked lanes are not written.
+                unsafe { $store_mask(to, $first(count), v) }
+            }
+            #[inline(always)]
+            unsafe fn stream(self, to: *mut $t, v: $v) {
+                // SAFETY: the token, and the caller's.
+                unsafe { $stream(to, v) }
+            }
+            #[inline(always)]
+            fn fence(self) {
+                // SAFETY: every x86-64 has it.
+                unsafe { _mm_sfence() }
+            }
+            #[inline(always)]
+            fn prefetch(self, at: *const $t) {
+                // SAFETY: a prefetch of any address is allowed.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+            }
+        }
+    };
+}
+
+avx2!(
+    f32,
+    __m256,
+    8,
+    first_f32,
+    tree_f32,
+    _mm256_set1_ps,
+    _mm256_setzero_ps,
+    _mm256_add_ps,
+    _mm256_sub_ps,
+    _mm256_mul_ps,
+    _mm256_fmadd_ps,
+    _mm256_fnmadd_ps,
+    _mm256_and_ps,
+    _mm256_castsi256_ps,
+    _mm256_loadu_ps,
+    _mm256_maskload_ps,
+    _mm256_storeu_ps,
+    _mm256_maskstore_ps,
+    _mm256_stream_ps
+);
+avx2!(
+    f64,
+    __m256d,
+    4,
+    first_f64,
+    tree_f64,
+    _mm256_set1_pd,
+    _mm256_setzero_pd,
+    _mm256_add_pd,
+    _mm256_sub_pd,
+    _mm256_mul_pd,
+    _mm256_fmadd_pd,
+    _mm256_fnmadd_pd,
+    _mm256_and_pd,
+    _mm256_castsi256_pd,
+    _mm256_loadu_pd,
+    _mm256_maskload_pd,
+    _mm256_storeu_pd,
+    _mm256_maskstore_pd,
+    _mm256_stream_pd
+);
+
+/// All ones in the first `count` of eight lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "count is at most eight")]
+fn first_f32(count: usize) -> __m256i {
+    _mm256_cmpgt_epi32(_mm256_set1_epi32(count as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+}
+
+/// All ones in the first `count` of four lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+#[allow(clippy::cast_possible_wrap, reason = "count is at most four")]
+fn first_f64(count: usize) -> __m256i {
+    _mm256_cmpgt_epi64(_mm256_set1_epi64x(count as i64), _mm256_setr_epi64x(0, 1, 2, 3))
+}
+
+/// `hadd` adds adjacent pairs within 128-bit halves, so two of them leave, in each half, the sum of four
+/// lanes of each register; the halves are added last but two.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn tree_f32([a, b, c, d]: [__m256; 4]) -> f32 {
+    let fours = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d)); // a b c d | a b c d
+    let eights = _mm_add_ps(_mm256_castps256_ps128(fours), _mm256_extractf128_ps::<1>(fours));
+    let sixteens = _mm_hadd_ps(eights, eights); // a+b c+d
+    _mm_cvtss_f32(_mm_hadd_ps(sixteens, sixteens))
+}
+
+/// As [`tree_f32`], with two numbers to a half.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn tree_f64([a, b, c, d]: [__m256d; 4]) -> f64 {
+    let (ab, cd) = (_mm256_hadd_pd(a, b), _mm256_hadd_pd(c, d)); // a b | a b
+    let ab = _mm_add_pd(_mm256_castpd256_pd128(ab), _mm256_extractf128_pd::<1>(ab));
+    let cd = _mm_add_pd(_mm256_castpd256_pd128(cd), _mm256_extractf128_pd::<1>(cd));
+    let eights = _mm_hadd_pd(ab, cd);
+    _mm_cvtsd_f64(_mm_hadd_pd(eights, eights))
+}

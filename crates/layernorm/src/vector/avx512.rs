@@ -1,0 +1,201 @@
+//! 512-bit vectors.
+
+use super::{Body, Vector};
+use crate::Real;
+use std::arch::x86_64::*;
+
+/// Proof of AVX-512 F and DQ.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+/// # Safety
+/// The machine has AVX-512 F and DQ.
+#[target_feature(enable = "avx512f,avx512dq,avx2,fma,f16c")]
+pub(super) unsafe fn run<T: Real, B: Body<T>>(body: B) -> B::Output {
+    T::run_avx512(body, Avx512(()))
+}
+
+macro_rules! avx512 {
+    (
+        $t:ty, $v:ty, $width:literal, $mask:ty, $tree:ident,
+        $splat:ident, $zero:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $fnma:ident, $keep:ident,
+        $load:ident, $load_mask:ident, $store:ident, $store_mask:ident, $stream:ident
+    ) => {
+        impl Vector<$t> for Avx512 {
+            type V = $v;
+            type Lanes = [$v; 2];
+            const WIDTH: usize = $width;
+
+            #[inline(always)]
+            fn splat(self, value: $t) -> $v {
+                // SAFETY: the token proves the instructions; so below.
+                unsafe { $splat(value) }
+            }
+            #[inline(always)]
+            fn zero_lanes(self) -> Self::Lanes {
+                // SAFETY: the token.
+                [unsafe { $zero() }; 2]
+            }
+            #[inline(always)]
+            fn add(self, a: $v, b: $v) -> $v {
+                // SAFETY: the token.
+                unsafe { $add(a, b) }
+            }
+            #[inline(always)]
+            fn sub(self, a: $v, b: $v) -> $v {
+                // SAFETY: the token.
+                unsafe { $sub(a, b) }
+            }
+            #[inline(always)]
+            fn mul(self, a: $v, b: $v) -> $v {
+                // SAFETY: the token.
+                unsafe { $mul(a, b) }
+            }
+            #[inline(always)]
+            fn fma(self, a: $v, b: $v, c: $v) -> $v {
+                // SAFETY: the token.
+                unsafe { $fma(a, b, c) }
+            }
+            #[inline(always)]
+            fn fnma(self, a: $v, b: $v, c: $v) -> $v {
+                // SAFETY: the token.
+                unsafe { $fnma(a, b, c) }
+            }
+            #[inline(always)]
+            fn keep_first(self, v: $v, count: usize) -> $v {
+                // SAFETY: the token.
+                unsafe { $keep(first::<$mask>(count), v) }
+            }
+            #[inline(always)]
+            fn lane_tree(self, lanes: Self::Lanes) -> $t {
+                // SAFETY: the token.
+                unsafe { $tree(lanes) }
+            }
+            #[inline(always)]
+            unsafe fn load(self, from: *const $t) -> $v {
+                // SAFETY: the token, and the caller's.
+                unsafe { $load(from) }
+            }
+            #[inline(always)]
+            unsafe fn load_first(self, from: *const $t, count: usize) -> $v {
+                // SAFETY: the token; masked lanes are not read.
+                unsafe { $load_mask(first::<$mask>(count), from) }
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $t, v: $v) {
+                // SAFETY: the token, and the caller's.
+                unsafe { $store(to, v) }
+            }
+            #[inline(always)]
+            unsafe fn store_first(self, to: *mut $t, v: $v, count: usize) {
+                // SAFETY: the token; masked lanes are not written.
+                unsafe { $store_mask(to, first::<$mask>(count), v) }
+            }
+            #[inline(always)]
+            unsafe fn stream(self, to: *mut $t, v: $v) {
+                // SAFETY: the token, and the caller's.
+                unsafe { $stream(to, v) }
+            }
+            #[inline(always)]
+            fn fence(self) {
+                // SAFETY: every x86-64 has it.
+                unsafe { _mm_sfence() }
+            }
+            #[inline(always)]
+            fn prefetch(self, at: *const $t) {
+                // SAFETY: a prefetch of any address is allowed.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+            }
+        }
+    };
+}
+
+avx512!(
+    f32,
+    __m512,
+    16,
+    __mmask16,
+    tree_f32,
+    _mm512_set1_ps,
+    _mm512_setzero_ps,
+    _mm512_add_ps,
+    _mm512_sub_ps,
+    _mm512_mul_ps,
+    _mm512_fmadd_ps,
+    _mm512_fnmadd_ps,
+    _mm512_maskz_mov_ps,
+    _mm512_loadu_ps,
+    _mm512_maskz_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_mask_storeu_ps,
+    _mm512_stream_ps
+);
+avx512!(
+    f64,
+    __m512d,
+    8,
+    __mmask8,
+    tree_f64,
+    _mm512_set1_pd,
+    _mm512_setzero_pd,
+    _mm512_add_pd,
+    _mm512_sub_pd,
+    _mm512_mul_pd,
+    _mm512_fmadd_pd,
+    _mm512_fnmadd_pd,
+    _mm512_maskz_mov_pd,
+    _mm512_loadu_pd,
+    _mm512_maskz_loadu_pd,
+    _mm512_storeu_pd,
+    _mm512_mask_storeu_pd,
+    _mm512_stream_pd
+);
+
+/// A mask of the first `count` lanes, `count` less than there are.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, reason = "a mask has as many bits as a register has lanes")]
+fn first<M: Mask>(count: usize) -> M {
+    M::from_bits((1u32 << count) - 1)
+}
+
+trait Mask {
+    fn from_bits(bits: u32) -> Self;
+}
+impl Mask for __mmask8 {
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, reason = "at most seven bits are set")]
+    fn from_bits(bits: u32) -> Self {
+        bits as Self
+    }
+}
+impl Mask for __mmask16 {
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation, reason = "at most fifteen bits are set")]
+    fn from_bits(bits: u32) -> Self {
+        bits as Self
+    }
+}
+
+/// Adjacent pairs of both registers at once, then within the 128-bit quarters, then over them.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn tree_f32([a, b]: [__m512; 2]) -> f32 {
+    // Quarter q of `pairs`: the four pair sums of lanes 4q..4q+4 as a0 a1 b0 b1.
+    let pairs = _mm512_add_ps(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xDD>(a, b));
+    let fours = _mm512_add_ps(pairs, _mm512_permute_ps::<0xB1>(pairs)); // a a b b
+    let eights = _mm512_add_ps(fours, _mm512_shuffle_f32x4::<0xB1>(fours, fours));
+    let sixteens = _mm512_add_ps(eights, _mm512_shuffle_f32x4::<0x4E>(eights, eights));
+    let quarter = _mm512_castps512_ps128(sixteens);
+    _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehl_ps(quarter, quarter)))
+}
+
+/// As [`tree_f32`], with two numbers to a quarter.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn tree_f64([a, b]: [__m512d; 2]) -> f64 {
+    let pairs = _mm512_add_pd(_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b)); // a b a b a b a b
+    let fours = _mm512_add_pd(pairs, _mm512_shuffle_f64x2::<0xB1>(pairs, pairs));
+    let eights = _mm512_add_pd(fours, _mm512_shuffle_f64x2::<0x4E>(fours, fours));
+    let quarter = _mm512_castpd512_pd128(eights);
+    _mm_cvtsd_f64(_mm_add_sd(quarter, _mm_unpackhi_pd(quarter, quarter)))
+}

@@ -1,0 +1,104 @@
+//! Arrays in place of registers: every processor has these.
+
+use super::{Body, Vector};
+use crate::Real;
+
+/// Arrays of eight.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+pub(super) fn run<T: Real, B: Body<T>>(body: B) -> B::Output {
+    T::run_portable(body, Portable)
+}
+
+const WIDTH: usize = 8;
+
+macro_rules! portable {
+    ($t:ty, $registers:literal) => {
+        impl Vector<$t> for Portable {
+            type V = [$t; WIDTH];
+            type Lanes = [[$t; WIDTH]; $registers];
+            const WIDTH: usize = WIDTH;
+
+            #[inline(always)]
+            fn splat(self, value: $t) -> Self::V {
+                [value; WIDTH]
+            }
+            #[inline(always)]
+            fn zero_lanes(self) -> Self::Lanes {
+                [[0.0; WIDTH]; $registers]
+            }
+            #[inline(always)]
+            fn add(self, a: Self::V, b: Self::V) -> Self::V {
+                std::array::from_fn(|i| a[i] + b[i])
+            }
+            #[inline(always)]
+            fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+                std::array::from_fn(|i| a[i] - b[i])
+            }
+            #[inline(always)]
+            fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+                std::array::from_fn(|i| a[i] * b[i])
+            }
+            #[inline(always)]
+            fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+                std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+            }
+            #[inline(always)]
+            fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+                std::array::from_fn(|i| (-a[i]).mul_add(b[i], c[i]))
+            }
+            #[inline(always)]
+            fn keep_first(self, v: Self::V, count: usize) -> Self::V {
+                std::array::from_fn(|i| if i < count { v[i] } else { 0.0 })
+            }
+            #[inline(always)]
+            fn lane_tree(self, lanes: Self::Lanes) -> $t {
+                let mut level = [0.0; WIDTH * $registers];
+                level.as_chunks_mut().0.copy_from_slice(&lanes);
+                let mut width = level.len();
+                while width > 1 {
+                    width /= 2;
+                    for i in 0..width {
+                        level[i] = level[2 * i] + level[2 * i + 1];
+                    }
+                }
+                level[0]
+            }
+            #[inline(always)]
+            unsafe fn load(self, from: *const $t) -> Self::V {
+                // SAFETY: the caller's; an array has its element's alignment.
+                unsafe { from.cast::<Self::V>().read() }
+            }
+            #[inline(always)]
+            unsafe fn load_first(self, from: *const $t, count: usize) -> Self::V {
+                let mut v = [0.0; WIDTH];
+                // SAFETY: the caller's for the reads; `count < WIDTH` for the writes.
+                unsafe { v.as_mut_ptr().copy_from_nonoverlapping(from, count) };
+                v
+            }
+            #[inline(always)]
+            unsafe fn store(self, to: *mut $t, v: Self::V) {
+                // SAFETY: the caller's; an array has its element's alignment.
+                unsafe { to.cast::<Self::V>().write(v) }
+            }
+            #[inline(always)]
+            unsafe fn store_first(self, to: *mut $t, v: Self::V, count: usize) {
+                // SAFETY: the caller's for the writes; `count < WIDTH` for the reads.
+                unsafe { to.copy_from_nonoverlapping(v.as_ptr(), count) }
+            }
+            #[inline(always)]
+            unsafe fn stream(self, to: *mut $t, v: Self::V) {
+                // SAFETY: the caller's.
+                unsafe { self.store(to, v) }
+            }
+            #[inline(always)]
+            fn fence(self) {}
+            #[inline(always)]
+            fn prefetch(self, _: *const $t) {}
+        }
+    };
+}
+
+portable!(f32, 4);
+portable!(f64, 2);
