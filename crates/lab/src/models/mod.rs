@@ -1,0 +1,5 @@
+//! What the studies train: models with a choice of normalization, and the loop that trains them.
+
+pub mod mlp;
+pub mod norm;
+pub mod train;

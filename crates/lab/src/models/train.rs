@@ -1,0 +1,263 @@
+//! The loop that trains a classifier, as a [`Unit`]: it stops after any update and goes on to the same bits.
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
+use burn::store::ModuleRecord;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Bytes, Device, Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::mlp::{Mlp, MlpShape};
+use crate::data::{Images, Split};
+use crate::report::model::Measured;
+use crate::rng::{Purpose, Rng};
+use crate::study::{Error, Unit};
+
+/// How to train.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// The network.
+    pub shape: MlpShape,
+    /// Samples of an update.
+    pub batch: usize,
+    /// Passes over the training set.
+    pub epochs: u64,
+    /// Adam's learning rate.
+    pub rate: f64,
+    /// The training loss is averaged over this many spans of equal length.
+    pub spans: u64,
+    /// The test error is measured this many times, the last time at the end.
+    pub tests: u64,
+    /// Ticks of an update, for the progress bar.
+    pub ticks: u64,
+}
+
+impl Recipe {
+    /// Updates of an epoch: a last batch that isn't full is left out, as batch norm's statistics would differ in it.
+    fn updates_per_epoch(&self, samples: usize) -> u64 {
+        (samples / self.batch) as u64
+    }
+
+    /// Updates in all.
+    pub fn updates(&self, samples: usize) -> u64 {
+        self.epochs * self.updates_per_epoch(samples)
+    }
+}
+
+/// Everything that changes during training besides weights and moments: what a checkpoint keeps as JSON.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Progress {
+    /// Updates done.
+    updates: u64,
+    /// The sum and number of losses in the span under way.
+    span: (f64, u64),
+    /// Updates and mean loss of the finished spans.
+    losses: Vec<[f64; 2]>,
+    /// Epochs and test error in per cent.
+    errors: Vec<[f64; 2]>,
+    /// Epochs and test loss.
+    test_losses: Vec<[f64; 2]>,
+}
+
+/// A classifier in training.
+pub struct Training<'a> {
+    recipe: Recipe,
+    data: &'a Split,
+    seed: u64,
+    device: Device,
+    model: Mlp,
+    optimizer: ModuleOptimizer,
+    progress: Progress,
+    /// The epoch's order of samples, made again when needed.
+    order: (u64, Vec<u32>),
+}
+
+/// Updates between two chances to stop.
+const STRIDE: u64 = 8;
+/// Samples of a test's batch.
+const TEST_BATCH: usize = 500;
+
+impl<'a> Training<'a> {
+    /// A training from its beginning, or from a saved state.
+    ///
+    /// # Errors
+    /// [`Error::State`] for bytes that are not a state of this recipe.
+    pub fn new(recipe: Recipe, data: &'a Split, seed: u64, saved: Option<&[u8]>) -> Result<Self, Error> {
+        let device = Device::flex().autodiff();
+        let model = Mlp::new(&recipe.shape, seed, &device);
+        let optimizer = AdamConfig::new().with_epsilon(1e-8).init();
+        let progress = Progress::default();
+        let order = (u64::MAX, Vec::new());
+        let fresh = Self { recipe, data, seed, device, model, optimizer, progress, order };
+        match saved {
+            None => Ok(fresh),
+            Some(bytes) => fresh.load(bytes).map_err(|reason| Error::State { unit: format!("seed {seed}"), reason }),
+        }
+    }
+
+    fn load(mut self, saved: &[u8]) -> Result<Self, String> {
+        let [progress, model, optimizer] = frames(saved).ok_or("cut short")?;
+        self.progress = serde_json::from_slice(progress).map_err(|e| e.to_string())?;
+        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(model.to_vec())).map_err(|e| e.to_string())?;
+        self.model = self.model.try_load_record(record).map_err(|e| e.to_string())?;
+        self.optimizer =
+            self.optimizer.from_bytes(Bytes::from_bytes_vec(optimizer.to_vec())).map_err(|e| e.to_string())?;
+        Ok(self)
+    }
+
+    fn updates(&self) -> u64 {
+        self.recipe.updates(self.data.train.len())
+    }
+
+    /// One update by Adam on the next batch.
+    fn update(&mut self) {
+        let (x, labels) = self.next_batch();
+        let loss = nll(self.model.forward(x), labels);
+        let value = f64::from(loss.clone().into_scalar::<f32>());
+        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
+        self.model = self.optimizer.step(self.recipe.rate, self.model.clone(), gradients);
+        self.progress.updates += 1;
+        self.progress.span.0 += value;
+        self.progress.span.1 += 1;
+        self.measure();
+    }
+
+    /// Samples in the epoch's order, which depends on the seed and the epoch alone.
+    fn next_batch(&mut self) -> (Tensor<2>, Tensor<2, Int>) {
+        let samples = self.data.train.len();
+        let in_epoch = self.recipe.updates_per_epoch(samples);
+        let (epoch, update) = (self.progress.updates / in_epoch, self.progress.updates % in_epoch);
+        if self.order.0 != epoch {
+            let count = u32::try_from(samples).expect("fewer samples than 2^32");
+            let index = u32::try_from(epoch).expect("fewer epochs than 2^32");
+            self.order = (epoch, Rng::new(self.seed, Purpose::Order, index).permutation(count));
+        }
+        let from = usize::try_from(update).expect("an index") * self.recipe.batch;
+        let chosen: Vec<usize> = self.order.1[from..][..self.recipe.batch].iter().map(|&i| i as usize).collect();
+        tensors(&self.data.train, &chosen, &self.device)
+    }
+
+    /// Ends a span of losses or tests, if it is time.
+    fn measure(&mut self) {
+        let (done, all) = (self.progress.updates, self.updates());
+        if due(done, all, self.recipe.spans) {
+            let (sum, count) = std::mem::take(&mut self.progress.span);
+            self.progress.losses.push([done as f64, sum / count as f64]);
+        }
+        if due(done, all, self.recipe.tests) {
+            let epochs = done as f64 / self.recipe.updates_per_epoch(self.data.train.len()) as f64;
+            let (error, loss) = self.test();
+            self.progress.errors.push([epochs, error]);
+            self.progress.test_losses.push([epochs, loss]);
+        }
+    }
+
+    /// Error in per cent and mean loss on the test set, in inference mode.
+    fn test(&self) -> (f64, f64) {
+        let (model, device) = (self.model.valid(), self.device.clone().inner());
+        let test = &self.data.test;
+        let (mut wrong, mut loss) = (0usize, 0f64);
+        for chunk in (0..test.len()).collect::<Vec<_>>().chunks(TEST_BATCH) {
+            let (x, _) = tensors(test, chunk, &device);
+            let log_p = log_softmax(model.forward(x), 1).into_data().try_into_vec::<f32>().expect("f32 in, f32 out");
+            for (row, &index) in log_p.chunks(10).zip(chunk) {
+                let label = usize::from(test.labels[index]);
+                // A NaN is no right answer.
+                let right = row.iter().enumerate().all(|(class, &p)| class == label || p < row[label]);
+                wrong += usize::from(!right);
+                loss -= f64::from(row[label]);
+            }
+        }
+        (100.0 * wrong as f64 / test.len() as f64, loss / test.len() as f64)
+    }
+}
+
+impl Unit for Training<'_> {
+    fn done(&self) -> u64 {
+        self.progress.updates * self.recipe.ticks
+    }
+
+    fn advance(&mut self) -> Result<bool, Error> {
+        let all = self.updates();
+        for _ in 0..STRIDE.min(all - self.progress.updates) {
+            self.update();
+        }
+        Ok(self.progress.updates < all)
+    }
+
+    fn save(&self) -> Result<Option<Vec<u8>>, Error> {
+        let failed = |reason: String| Error::State { unit: format!("seed {}", self.seed), reason };
+        let progress = serde_json::to_vec(&self.progress).map_err(|e| failed(e.to_string()))?;
+        // `valid` also completes batch norm's running statistics, which lag one update behind.
+        let model = self.model.valid().into_record().into_bytes().map_err(|e| failed(e.to_string()))?;
+        let optimizer = self.optimizer.into_bytes().map_err(|e| failed(e.to_string()))?;
+        Ok(Some([&progress[..], &model, &optimizer].map(frame).concat()))
+    }
+
+    fn finish(self: Box<Self>) -> Result<Measured, Error> {
+        let last = |curve: &[[f64; 2]]| curve.last().map_or(f64::NAN, |point| point[1]);
+        let progress = self.progress;
+        let values = [
+            ("test error".to_owned(), last(&progress.errors)),
+            ("test loss".to_owned(), last(&progress.test_losses)),
+            ("train loss".to_owned(), last(&progress.losses)),
+            ("updates".to_owned(), progress.updates as f64),
+        ];
+        let curves = [
+            ("train loss".to_owned(), progress.losses),
+            ("test error".to_owned(), progress.errors),
+            ("test loss".to_owned(), progress.test_losses),
+        ];
+        let marks = [("weights".to_owned(), fingerprint(&self.model.valid()))];
+        Ok(Measured { values: values.into(), curves: curves.into(), marks: marks.into(), ..Measured::default() })
+    }
+}
+
+/// Whether `done` of `all` ends one of `parts` equal parts.
+fn due(done: u64, all: u64, parts: u64) -> bool {
+    let parts = parts.min(all);
+    done * parts / all > (done - 1) * parts / all
+}
+
+/// The mean negative log-likelihood of the labels.
+fn nll(logits: Tensor<2>, labels: Tensor<2, Int>) -> Tensor<1> {
+    log_softmax(logits, 1).gather(1, labels).mean().neg()
+}
+
+/// The chosen pictures as numbers in 0..1, with their labels as a column.
+fn tensors(images: &Images, chosen: &[usize], device: &Device) -> (Tensor<2>, Tensor<2, Int>) {
+    let pixels: Vec<f32> =
+        chosen.iter().flat_map(|&index| images.picture(index)).map(|&p| f32::from(p) / 255.0).collect();
+    let labels: Vec<i32> = chosen.iter().map(|&index| i32::from(images.labels[index])).collect();
+    let x = Tensor::from_data(TensorData::new(pixels, [chosen.len(), images.size()]), device);
+    (x, Tensor::from_data(TensorData::new(labels, [chosen.len(), 1]), device))
+}
+
+/// A checksum of all weights' bits.
+fn fingerprint(model: &Mlp) -> String {
+    struct Sum(flate2::Crc);
+    impl ModuleVisitor for Sum {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let weights = param.val().into_data().try_into_vec::<f32>().expect("the model is f32");
+            weights.iter().for_each(|w| self.0.update(&w.to_bits().to_le_bytes()));
+        }
+    }
+    let mut sum = Sum(flate2::Crc::new());
+    model.visit(&mut sum);
+    format!("{:08x}", sum.0.sum())
+}
+
+/// A length, then the bytes.
+fn frame(bytes: &[u8]) -> Vec<u8> {
+    [&(bytes.len() as u64).to_le_bytes()[..], bytes].concat()
+}
+
+/// Three frames and nothing else.
+fn frames(mut bytes: &[u8]) -> Option<[&[u8]; 3]> {
+    let mut found = [&[][..]; 3];
+    for part in &mut found {
+        let (length, rest) = bytes.split_first_chunk::<8>()?;
+        (*part, bytes) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    }
+    bytes.is_empty().then_some(found)
+}

@@ -1,0 +1,4 @@
+//! The report.
+pub mod machine;
+pub mod model;
+pub mod picture;

@@ -1,0 +1,378 @@
+//! What the report shows, as plain data: filled in by the check, the bench and the studies, kept as JSON, drawn by
+//! [`super::page`]. Nothing here computes.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::machine::Machine;
+
+/// Everything on the page. Parts that were not run are absent, and the page says so.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Report {
+    /// The machine and the versions that made it.
+    pub machine: Machine,
+    /// The command that repeats the whole.
+    pub command: String,
+    /// Correctness of the kernels.
+    pub check: Option<CheckSummary>,
+    /// Speed of the kernels.
+    pub bench: Option<BenchSummary>,
+    /// The studies, in the order of the page.
+    pub studies: Vec<StudyOutcome>,
+}
+
+/// Results of `layernorm check`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CheckSummary {
+    /// Every bound kept, every bit equal.
+    pub passed: bool,
+    /// The command that repeats it.
+    pub command: String,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// The instruction-set levels, those that this machine lacks too.
+    pub levels: Vec<LevelStatus>,
+    /// The worst errors, one entry for each operator, quantity and level.
+    pub errors: Vec<WorstError>,
+    /// Comparisons that must be equal to the last bit.
+    pub bits: Vec<BitCase>,
+    /// What a reader should know besides.
+    pub notes: Vec<String>,
+}
+
+/// One instruction-set level.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LevelStatus {
+    /// `portable`, `avx2`, `avx512`, `neon`.
+    pub name: String,
+    /// This machine has it, so it was tested.
+    pub available: bool,
+    /// Why not, or which one is the default.
+    pub note: String,
+}
+
+/// The worst error of one operator, quantity and level, in units of the bound's u.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct WorstError {
+    /// `layer_norm`, `rms_norm`.
+    pub operator: String,
+    /// `y`, `dx`, `dweight`, `dbias`.
+    pub quantity: String,
+    /// `f32`, `f64`.
+    pub dtype: String,
+    /// The instruction-set level.
+    pub level: String,
+    /// The worst error seen, in u relative to the bound's scale.
+    pub worst: f64,
+    /// The bound in the same unit.
+    pub bound: f64,
+    /// Which row it was: distribution, length.
+    pub at: String,
+    /// How many rows were judged.
+    pub rows: u64,
+}
+
+/// A comparison of bits: over levels, batch sizes, positions, strides, threads.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct BitCase {
+    /// What was varied, in words.
+    pub what: String,
+    /// How many comparisons.
+    pub cases: u64,
+    /// How many of them differed: 0 or a failure.
+    pub differing: u64,
+}
+
+/// Results of `layernorm bench`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct BenchSummary {
+    /// The command that repeats it.
+    pub command: String,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// The level that was timed.
+    pub level: String,
+    /// One row for each shape, operator, direction and number of threads.
+    pub rows: Vec<BenchRow>,
+    /// How it was measured.
+    pub notes: Vec<String>,
+}
+
+/// One timing.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct BenchRow {
+    /// `layer_norm`, `rms_norm`.
+    pub operator: String,
+    /// `forward`, `backward`.
+    pub direction: String,
+    /// Rows of the input.
+    pub rows: usize,
+    /// Features of a row.
+    pub features: usize,
+    /// Threads used.
+    pub threads: usize,
+    /// Nanoseconds a call, the median.
+    pub ns: f64,
+    /// Bytes that must be moved, by nanosecond.
+    pub gbps: f64,
+    /// Time over the time of the best copy of the same bytes in the same run.
+    pub ratio: f64,
+    /// `cache` or `memory`: where the data lived.
+    pub place: String,
+}
+
+/// What a study found: written to `runs/NAME/result.json`, read back by `layernorm report`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StudyOutcome {
+    /// The name on the command line.
+    pub name: String,
+    /// A headline.
+    pub title: String,
+    /// What is asked, in two sentences that a newcomer understands.
+    pub question: String,
+    /// What is measured.
+    pub metric: String,
+    /// The arms, in order.
+    pub arms: Vec<Arm>,
+    /// Everything that the numbers depend on.
+    pub settings: Settings,
+    /// The weakest of the findings' verdicts.
+    pub verdict: Verdict,
+    /// One for each claim.
+    pub findings: Vec<Finding>,
+    /// Pictures and tables, in the order of the page.
+    pub figures: Vec<Figure>,
+    /// What a reader should know besides.
+    pub notes: Vec<String>,
+    /// The raw measurements, one for each arm and seed.
+    pub units: Vec<Measured>,
+    /// The command that repeats it.
+    pub command: String,
+    /// Seconds of work, over all arms and seeds and sittings.
+    pub seconds: f64,
+    /// Where it ran.
+    pub machine: Machine,
+}
+
+/// Everything that a study's numbers depend on: two runs with equal settings give equal bits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The study's name.
+    pub study: String,
+    /// `quick`, `standard`, `full`.
+    pub budget: String,
+    /// The seeds.
+    pub seeds: Vec<u64>,
+    /// The rest, by name: data, sizes, rates.
+    pub details: BTreeMap<String, String>,
+}
+
+/// One arm of a study.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Arm {
+    /// The key, used in file names.
+    pub name: String,
+    /// The words in legends.
+    pub label: String,
+    /// Its colour, the same on the whole page.
+    pub tone: Tone,
+}
+
+/// Colours by meaning: one method keeps one colour over all figures, in light and dark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tone {
+    /// Layer norm.
+    Layer,
+    /// Batch norm.
+    Batch,
+    /// RMS norm.
+    Rms,
+    /// No normalization.
+    Plain,
+}
+
+/// The answer to a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// The rule says yes.
+    Reproduced,
+    /// The rule says no.
+    NotReproduced,
+    /// The interval includes both answers.
+    Inconclusive,
+}
+
+impl Verdict {
+    /// The verdict in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Reproduced => "Reproduced",
+            Self::NotReproduced => "Not reproduced",
+            Self::Inconclusive => "Inconclusive",
+        }
+    }
+}
+
+/// A claim, the rule that was stated before the run, and what came out.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Finding {
+    /// The claim's id in the list of claims.
+    pub claim: String,
+    /// The claim.
+    pub says: String,
+    /// Who says so, and where.
+    pub source: String,
+    /// How the effect is computed for one seed.
+    pub measure: String,
+    /// The rule.
+    pub rule: String,
+    /// What the rule said.
+    pub verdict: Verdict,
+    /// The size of the effect.
+    pub effect: Effect,
+}
+
+/// An effect over seeds: the mean of the paired differences with its 95% interval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Effect {
+    /// The mean.
+    pub mean: f64,
+    /// The interval, absent with fewer than two seeds.
+    pub interval: Option<[f64; 2]>,
+    /// One value for each seed.
+    pub seeds: Vec<f64>,
+    /// Where the rule draws its line or lines.
+    pub lines: Vec<f64>,
+    /// The unit, in words.
+    pub unit: String,
+}
+
+/// What one arm measured with one seed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The arm's name.
+    pub arm: String,
+    /// The seed.
+    pub seed: u64,
+    /// Curves by name: pairs of x and y.
+    pub curves: BTreeMap<String, Vec<[f64; 2]>>,
+    /// Numbers by name.
+    pub values: BTreeMap<String, f64>,
+    /// Fingerprints by name, such as that of the final weights: equal bits, equal text.
+    pub marks: BTreeMap<String, String>,
+    /// Seconds of work. Not part of what must be the same.
+    pub seconds: f64,
+}
+
+/// A picture or a table of a study.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Figure {
+    /// Curves with bands.
+    Lines(LineChart),
+    /// Numbers in rows.
+    Table(Table),
+    /// A grid of small pictures.
+    Images(ImageGrid),
+}
+
+/// Curves over a common axis.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LineChart {
+    /// What the picture shows, as a sentence where possible.
+    pub title: String,
+    /// How to read it.
+    pub caption: String,
+    /// The horizontal axis.
+    pub x: Axis,
+    /// The vertical axis.
+    pub y: Axis,
+    /// The curves.
+    pub series: Vec<Series>,
+}
+
+/// An axis.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Axis {
+    /// What is on it, with its unit.
+    pub label: String,
+    /// Logarithmic.
+    pub log: bool,
+}
+
+/// One curve with its band.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Series {
+    /// The words in the legend.
+    pub label: String,
+    /// Its colour.
+    pub tone: Tone,
+    /// The points, from left to right.
+    pub points: Vec<Point>,
+}
+
+/// The middle of the seeds at one x, and their extremes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// Where.
+    pub x: f64,
+    /// The mean over seeds.
+    pub y: f64,
+    /// The lowest seed.
+    pub low: f64,
+    /// The highest seed.
+    pub high: f64,
+}
+
+/// A table: the first column is left-aligned, the others are numbers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Table {
+    /// What it shows.
+    pub title: String,
+    /// How to read it.
+    pub caption: String,
+    /// The columns' names.
+    pub columns: Vec<String>,
+    /// The rows' cells.
+    pub rows: Vec<Vec<String>>,
+}
+
+/// Small pictures in rows and columns.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageGrid {
+    /// What it shows.
+    pub title: String,
+    /// How to read it.
+    pub caption: String,
+    /// The columns' names; empty for none.
+    pub columns: Vec<String>,
+    /// The rows.
+    pub rows: Vec<ImageRow>,
+}
+
+/// One row of pictures.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ImageRow {
+    /// The words at its left.
+    pub label: String,
+    /// The pictures.
+    pub images: Vec<Image>,
+}
+
+/// One picture.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Image {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// A PNG in base64.
+    pub png: String,
+    /// What it shows, for those who can't see it.
+    pub alt: String,
+    /// Words below it; empty for none.
+    pub note: String,
+}

@@ -1,0 +1,51 @@
+//! The studies, one file each.
+//!
+//! To add one: write its file, with a [`Card`](crate::study::Card) on top, and add its line to [`ALL`].
+
+mod mnist;
+mod neighbours;
+
+use crate::study::{Error, Study};
+
+/// All studies, in the order of the report.
+pub static ALL: &[&dyn Study] = &[&neighbours::Neighbours, &mnist::Mnist];
+
+/// The study of that name.
+///
+/// # Errors
+/// [`Error::Unknown`], with the names that there are.
+pub fn find(name: &str) -> Result<&'static dyn Study, Error> {
+    let found = ALL.iter().find(|study| study.card().name == name);
+    found.copied().ok_or_else(|| Error::Unknown {
+        asked: name.to_owned(),
+        known: ALL.iter().map(|study| study.card().name).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_found() {
+        for study in ALL {
+            let name = study.card().name;
+            assert_eq!(ALL.iter().filter(|other| other.card().name == name).count(), 1, "{name}");
+            assert_eq!(find(name).unwrap().card().name, name);
+        }
+        assert!(matches!(find("nothing"), Err(Error::Unknown { .. })));
+    }
+
+    #[test]
+    fn every_study_says_what_it_will_judge() {
+        for study in ALL {
+            let card = study.card();
+            assert!(!card.claims.is_empty() && !card.arms.is_empty(), "{}", card.name);
+            for (index, arm) in card.arms.iter().enumerate() {
+                let key = arm.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+                assert!(key, "{}: {} is part of a file name", card.name, arm.name);
+                assert!(card.arms[..index].iter().all(|other| other.name != arm.name), "{}", arm.name);
+            }
+        }
+    }
+}
