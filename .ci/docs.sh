@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# The documentation builds without a warning: no dead link, nothing undocumented.
+source "$(dirname "$0")/common.sh"
+export RUSTDOCFLAGS="-D warnings"
+say cargo doc --release --locked --workspace --no-deps
