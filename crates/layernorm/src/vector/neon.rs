@@ -32,7 +32,7 @@ macro_rules! neon {
             }
             #[inline(always)]
             fn zero_lanes(self) -> Self::Lanes {
-                [self.splat(0.0); 8]
+                [<Self as Vector<$t>>::splat(self, 0.0); 8]
             }
             #[inline(always)]
             fn add(self, a: $v, b: $v) -> $v {
