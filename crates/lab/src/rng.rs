@@ -21,6 +21,8 @@ pub enum Purpose {
     Order,
     /// Choosing a picture's neighbours.
     Neighbours,
+    /// Rows to check the kernels with.
+    Check,
 }
 
 impl Rng {
@@ -29,6 +31,11 @@ impl Rng {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream((purpose as u64) << 32 | u64::from(index));
         Self(rng)
+    }
+
+    /// 64 random bits.
+    pub fn word(&mut self) -> u64 {
+        self.0.next_u64()
     }
 
     /// A multiple of 2^-24 in [0, 1).

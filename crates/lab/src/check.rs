@@ -1,0 +1,194 @@
+//! `layernorm check`: is it right on this machine?
+
+mod bits;
+mod errors;
+mod floating;
+mod judge;
+mod rows;
+mod show;
+
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use clap::Args;
+use layernorm::Level;
+
+use crate::console;
+use crate::error::Error;
+use crate::operators::{Operator, operator};
+use crate::report::model::{BitCase, CheckSummary, LevelStatus};
+
+pub use show::show;
+
+/// Random rows of a thorough check.
+const RANDOM_ROWS: u64 = 10_000_000;
+
+/// The arguments of `layernorm check`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_long_help = "\
+Two things are judged.
+
+Errors. Every output of every operator is compared with an oracle: f32 kernels with the crate's reference in f64, f64
+kernels with double-doubles (106 bits). An error is given in u, half the distance from 1 to the next number (2^-24 for
+f32, 2^-53 for f64), times the scale of the bound; the table shows the worst and what is allowed:
+  y        8 |weight| max(1, |x_hat|) + |y|     for rms_norm 8 |weight x_hat| + |y|
+  mean     8 std + |mean|
+  rstd     8 rstd
+  dx       16 rstd max|weight dy| max(1, |x_hat|)
+  dweight  (16 + log2 rows) sum |dy| max(1, |x_hat|)
+  dbias    (8 + log2 rows) sum |dy|
+Rows are normal, uniform, lognormal, Cauchy, one-hot, ramps and random walks, with means up to 1e5 standard
+deviations; rows that broke other libraries; rows at the ends of the type's range, and constant ones.
+
+Bits. What must not change a bit is varied, and results are compared bit by bit.
+
+An instruction set that this machine lacks is listed as skipped: it did not pass, it was not tested.
+Nothing is written. Exit status: 0 everything held, 1 something did not, 2 bad use, 130 Ctrl-C.
+
+Examples:
+  layernorm check
+  layernorm check --operators rms_norm --level avx2
+  layernorm check --thorough --json > check.json")]
+pub struct CheckArgs {
+    /// 10 million random rows, longer rows, more of everything: some minutes
+    #[arg(long)]
+    pub thorough: bool,
+    /// Only these operators, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "OP", value_parser = operator)]
+    pub operators: Vec<&'static Operator>,
+    /// Only this instruction set: portable, neon, avx2 or avx512
+    #[arg(long)]
+    pub level: Option<Level>,
+    /// Another seed, other rows
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What is checked.
+struct Checker<'a> {
+    operators: Vec<&'static Operator>,
+    /// The levels of this machine, the plainest first.
+    levels: Vec<Level>,
+    thorough: bool,
+    seed: u64,
+    stop: &'a AtomicBool,
+}
+
+/// How often something was compared, and how often it differed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Equal {
+    cases: u64,
+    differing: u64,
+}
+
+impl Equal {
+    fn and(self, other: Self) -> Self {
+        Self { cases: self.cases + other.cases, differing: self.differing + other.differing }
+    }
+
+    fn holds(&mut self, held: bool) {
+        self.cases += 1;
+        self.differing += u64::from(!held);
+    }
+}
+
+/// `layernorm check`: says whether everything held.
+///
+/// # Errors
+/// A level that the machine lacks, or Ctrl-C.
+pub fn command(arguments: &CheckArgs, stop: &AtomicBool) -> Result<bool, Error> {
+    let summary = run(arguments, stop)?;
+    if arguments.json {
+        console::print_json(&summary)?
+    } else {
+        console::print(&show(&summary))?
+    }
+    Ok(summary.passed)
+}
+
+/// Checks.
+///
+/// # Errors
+/// A level that the machine lacks, or Ctrl-C.
+pub fn run(arguments: &CheckArgs, stop: &AtomicBool) -> Result<CheckSummary, Error> {
+    let start = Instant::now();
+    let levels = match arguments.level {
+        Some(level) if level.is_available() => vec![level],
+        Some(asked) => return Err(layernorm::Error::Level { asked, best: Level::best() }.into()),
+        None => Level::available().collect(),
+    };
+    let checker = Checker {
+        operators: errors::operators(&arguments.operators),
+        levels,
+        thorough: arguments.thorough,
+        seed: arguments.seed,
+        stop,
+    };
+    let bar = console::progress(bits::steps(&checker), "check");
+    let mut findings = errors::run::<f32>(&checker, &bar)?.merge(errors::run::<f64>(&checker, &bar)?);
+    if checker.thorough {
+        findings = findings.merge(errors::random_rows(&checker, RANDOM_ROWS, &bar)?);
+    }
+    let levels = findings.levels;
+    let mut bits = vec![BitCase {
+        what: "instruction sets, on all rows above".into(),
+        cases: levels.cases,
+        differing: levels.differing,
+    }];
+    bits.extend(bits::run(&checker, &bar)?);
+    bar.finish_and_clear();
+    let errors = findings.worst.into_report();
+    let kept = errors.iter().all(|error| error.worst <= error.bound);
+    Ok(CheckSummary {
+        passed: kept && bits.iter().all(|case| case.differing == 0),
+        command: command_line(arguments),
+        seconds: start.elapsed().as_secs_f64(),
+        levels: Level::ALL.map(|level| status(level, &checker.levels)).into(),
+        errors,
+        bits,
+        notes: notes(arguments),
+    })
+}
+
+fn status(level: Level, tested: &[Level]) -> LevelStatus {
+    let note = match (tested.contains(&level), level.is_available()) {
+        (true, _) if level == Level::best() => "tested; the default here",
+        (true, _) => "tested",
+        (_, true) => "skipped: not asked for",
+        _ => "skipped: this machine lacks it",
+    };
+    LevelStatus { name: level.to_string(), available: tested.contains(&level), note: note.into() }
+}
+
+fn notes(arguments: &CheckArgs) -> Vec<String> {
+    let mut notes =
+        vec![format!("seed {}; order of additions, version {}", arguments.seed, layernorm::ORDER_VERSION)];
+    let flushing = floating::flushing();
+    if flushing.is_empty() {
+        notes.push("the floating-point environment is the default one: the smallest numbers are kept".into());
+    }
+    notes.extend(flushing.into_iter().map(|what| format!("{what}; bits and bounds are promised without it")));
+    notes
+}
+
+/// The command that repeats it.
+fn command_line(arguments: &CheckArgs) -> String {
+    let mut command = "layernorm check".to_owned();
+    if arguments.thorough {
+        command += " --thorough";
+    }
+    if !arguments.operators.is_empty() {
+        let names: Vec<&str> = arguments.operators.iter().map(|operator| operator.name).collect();
+        command += &format!(" --operators {}", names.join(","));
+    }
+    if let Some(level) = arguments.level {
+        command += &format!(" --level {level}");
+    }
+    if arguments.seed != 0 {
+        command += &format!(" --seed {}", arguments.seed);
+    }
+    command
+}

@@ -1,0 +1,137 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+use std::sync::atomic::AtomicBool;
+
+use crate::apply::ApplyArgs;
+use crate::bench::BenchArgs;
+use crate::check::CheckArgs;
+use crate::error::Error;
+
+/// Layer norm and its family: is it right on this machine, is it fast, and does it do what the papers say?
+///
+/// Without a command: the tour. It checks, times and studies, in about three minutes, and leaves a page to read in
+/// report/index.html.
+#[derive(Debug, Parser)]
+#[command(
+    name = "layernorm",
+    version,
+    after_long_help = "\
+Exit status: 0 everything held, 1 a check or a claim failed, 2 bad use or input, 130 Ctrl-C.
+Every command takes --json: one JSON document on standard output, progress on standard error.
+
+Examples:
+  layernorm                               the tour
+  layernorm check                         a few seconds: errors against exact oracles, equality of bits
+  layernorm bench --shapes 512x768        how long a call takes, beside a copy of the same bytes
+  layernorm study list                    what the papers claim, and how it will be judged
+  layernorm apply layer_norm --input in.safetensors --output out.safetensors"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Compare every operator, at every instruction set of this machine, with exact oracles
+    Check(CheckArgs),
+    /// Time every operator beside a memory copy of the same bytes
+    Bench(BenchArgs),
+    #[cfg(feature = "studies")]
+    /// List the studies, or run one to its verdict
+    Study(crate::study::StudyArgs),
+    #[cfg(feature = "studies")]
+    /// Make the page of all results so far
+    Report(crate::report::ReportArgs),
+    #[cfg(not(feature = "studies"))]
+    /// (Not in this build) List the studies, or run one to its verdict
+    #[command(disable_help_flag = true)]
+    Study(Rest),
+    #[cfg(not(feature = "studies"))]
+    /// (Not in this build) Make the page of all results so far
+    #[command(disable_help_flag = true)]
+    Report(Rest),
+    /// Run one operator on your own tensors
+    #[command(after_long_help = APPLY_HELP)]
+    Apply(ApplyArgs),
+}
+
+const APPLY_HELP: &str = "\
+The input file has x, of type f16, bf16, f32 or f64, and may have
+  weight, bias   shaped x.shape[axis..], or one number for all; of x's type (for f16 and bf16 also f32)
+  dy             shaped as x: then gradients are computed too
+The output file gets
+  y              as x
+  mean, rstd     shaped x.shape[..axis], f32 (f64 for f64 input); rms_norm has no mean
+  dx             as x, with dy
+  dweight, dbias shaped as weight and bias, f32 (f64 for f64 input), with dy
+
+Half types are computed in f32 and rounded once.
+
+Examples:
+  layernorm apply layer_norm --input in.safetensors --output out.safetensors
+  layernorm apply rms_norm --input in.safetensors --output out.safetensors --eps 1e-6 --axis -2";
+
+/// Words for a command that this build lacks.
+#[cfg(not(feature = "studies"))]
+#[derive(Debug, clap::Args)]
+struct Rest {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    _rest: Vec<String>,
+}
+
+impl Cli {
+    /// Obeys, and says whether everything that was judged held.
+    ///
+    /// # Errors
+    /// Bad use, bad input, or Ctrl-C.
+    pub fn run(self) -> Result<bool, Error> {
+        match self.command {
+            Some(Command::Check(arguments)) => crate::check::command(&arguments, stop()),
+            Some(Command::Bench(arguments)) => crate::bench::command(&arguments, stop()).map(|()| true),
+            Some(Command::Apply(arguments)) => crate::apply::run(&arguments).map(|()| true),
+            #[cfg(feature = "studies")]
+            Some(Command::Study(arguments)) => Ok(crate::study::run(&arguments)?),
+            #[cfg(feature = "studies")]
+            Some(Command::Report(arguments)) => crate::report::run(&arguments),
+            #[cfg(feature = "studies")]
+            None => crate::tour::run(),
+            #[cfg(not(feature = "studies"))]
+            Some(Command::Study(_)) => Err(Error::WithoutStudies { command: "study" }),
+            #[cfg(not(feature = "studies"))]
+            Some(Command::Report(_)) => Err(Error::WithoutStudies { command: "report" }),
+            #[cfg(not(feature = "studies"))]
+            None => Err(Error::WithoutTour),
+        }
+    }
+}
+
+/// What Ctrl-C sets.
+fn stop() -> &'static AtomicBool {
+    crate::interrupt::ctrl_c()
+}
+
+/// A number of threads: 1 to 1024.
+///
+/// # Errors
+/// Another number, or none.
+pub fn threads(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(threads @ 1..=1024) => Ok(threads),
+        Ok(threads) => Err(format!("{threads} is not in 1 to 1024")),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+/// A pool of that many threads.
+///
+/// # Errors
+/// Threads that the system refuses.
+pub fn pool(threads: usize) -> Result<rayon::ThreadPool, Error> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build()
+        .map_err(|source| Error::Threads { threads, source })
+}

@@ -1,0 +1,68 @@
+//! Layer norm.
+
+use super::by_row::{self, Forms, input, output, params};
+use super::{Float, How, Kernels, Operator, Problem, Signature, Slot, Tensors};
+use layernorm::{
+    Error, Gradients, StatsMut, StatsRef, layer_norm, layer_norm_backward, layer_norm_backward_in_place,
+    layer_norm_in_place, reference,
+};
+
+/// The entry.
+pub const OPERATOR: Operator = Operator {
+    name: "layer_norm",
+    formula: "y = weight (x - mean) / sqrt(var + eps) + bias",
+    forward: Signature {
+        needs: &[Slot::X],
+        takes: &[Slot::Weight, Slot::Bias],
+        writes: &[Slot::Y, Slot::Mean, Slot::Rstd],
+        saves: &[Slot::M, Slot::C, Slot::Rstd],
+    },
+    backward: by_row::BACKWARD,
+    extent: by_row::extent,
+    f32: Kernels {
+        forward,
+        backward,
+        oracle: |problem, tensors| {
+            let forms = Forms { forward: reference::layer_norm, backward: reference::layer_norm_backward };
+            by_row::from_reference(problem, tensors, forms, true)
+        },
+    },
+    f64: Kernels { forward, backward, oracle: |problem, tensors| by_row::from_exact(problem, tensors, true) },
+};
+
+fn forward<T: Float>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
+    let Tensors { x, weight, bias, y, mean, m, c, rstd, .. } = tensors;
+    let params = params(problem, weight, bias);
+    let saved = match (m.as_deref_mut(), c.as_deref_mut(), rstd.as_deref_mut()) {
+        (Some(m), Some(c), Some(rstd)) => Some(StatsMut { m, c, rstd }),
+        _ => None,
+    };
+    if how.in_place {
+        layer_norm_in_place(output(problem, how, 0, x)?, params, saved, how.run)?;
+    } else {
+        layer_norm(input(problem, how, x)?, params, output(problem, how, 1, y)?, saved, how.run)?;
+    }
+    if let (Some(mean), Some(m), Some(c)) = (mean, m, c) {
+        for (mean, (m, c)) in mean.iter_mut().zip(m.iter().zip(c.iter())) {
+            *mean = *m + *c;
+        }
+    }
+    Ok(())
+}
+
+fn backward<T: Float>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
+    let Tensors { x, weight, dy, m, c, rstd, dx, dweight, dbias, workspace, .. } = tensors;
+    let params = params(problem, weight, &None);
+    let saved = match (m, c, rstd) {
+        (Some(m), Some(c), Some(rstd)) => Some(StatsRef { m, c, rstd }),
+        _ => None,
+    };
+    let x = input(problem, how, x)?;
+    let sums = by_row::param_gradients(how, dweight, dbias, workspace);
+    if how.in_place {
+        return layer_norm_backward_in_place(x, output(problem, how, 0, dy)?, params, saved, sums, how.run);
+    }
+    let dx = dx.is_some().then(|| output(problem, how, 1, dx)).transpose()?;
+    let gradients = Gradients { dx, params: sums };
+    layer_norm_backward(x, input(problem, how, dy)?, params, saved, gradients, how.run)
+}
