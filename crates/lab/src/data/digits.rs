@@ -101,8 +101,8 @@ fn picture(digit: u8, paper: Paper, rng: &mut Rng, pixels: &mut [u8]) {
     let skeleton = ways[rng.below(u32::try_from(ways.len()).expect("few ways")) as usize];
     let hand = Hand::new(rng);
     let curves: Vec<Vec<Point>> = skeleton.iter().map(|stroke| hand.stroke(stroke, rng)).collect();
-    let pen = rng.range(0.7, 1.75);
-    let darkness = rng.range(0.65, 1.0);
+    let pen = rng.range(0.9, 1.7);
+    let darkness = rng.range(0.7, 1.0);
     let fade = Fade::new(rng);
     for (index, pixel) in pixels.iter_mut().enumerate() {
         let at = [(index % SIDE) as f32 + 0.5, (index / SIDE) as f32 + 0.5];
@@ -122,13 +122,13 @@ struct Hand {
 
 impl Hand {
     fn new(rng: &mut Rng) -> Self {
-        let [cos, sin] = turn(0.08 * rng.bell());
-        let slant = 0.2 * rng.bell();
-        let (wide, high) = (rng.range(11.0, 19.0), rng.range(15.0, 22.0));
+        let [cos, sin] = turn(0.05 * rng.bell());
+        let slant = 0.15 * rng.bell();
+        let (wide, high) = (rng.range(12.0, 18.0), rng.range(17.0, 21.0));
         // Stretch, then slant, then turn.
         let map = [[wide * cos, -high * (slant * cos + sin)], [wide * sin, high * (cos - slant * sin)]];
-        let centre = [14.0 + 1.6 * rng.bell(), 14.0 + 1.6 * rng.bell()];
-        Self { map, centre, jitter: rng.range(0.02, 0.06) }
+        let centre = [14.0 + 0.9 * rng.bell(), 14.0 + 0.9 * rng.bell()];
+        Self { map, centre, jitter: rng.range(0.02, 0.05) }
     }
 
     /// The stroke's points, moved a little, joined by a Catmull-Rom curve, on the paper.
@@ -176,7 +176,7 @@ fn distance(curve: &[Point], [x, y]: Point) -> f32 {
     squared.fold(f32::INFINITY, f32::min).sqrt()
 }
 
-/// A stripe where the pen ran dry, in a third of the pictures.
+/// A stripe where the pen ran dry, in a sixth of the pictures.
 struct Fade {
     normal: Point,
     offset: f32,
@@ -186,7 +186,7 @@ struct Fade {
 impl Fade {
     fn new(rng: &mut Rng) -> Self {
         let normal = turn(rng.range(-1.0, 1.0));
-        let width = if rng.below(3) == 0 { rng.range(1.0, 3.0) } else { 0.0 };
+        let width = if rng.below(6) == 0 { rng.range(0.8, 2.0) } else { 0.0 };
         Self { normal, offset: 4.0 * rng.bell(), width }
     }
 
@@ -198,8 +198,8 @@ impl Fade {
 
 /// Grain of the paper everywhere, and a rare dark speck.
 fn speck(rng: &mut Rng) -> f32 {
-    let grain = 0.06 * rng.bell();
-    if rng.below(200) == 0 { grain + rng.range(0.2, 0.8) } else { grain }
+    let grain = 0.04 * rng.bell();
+    if rng.below(400) == 0 { grain + rng.range(0.2, 0.8) } else { grain }
 }
 
 fn quantise(ink: f32) -> u8 {

@@ -1,5 +1,6 @@
 //! What the studies train: models with a choice of normalization, and the loop that trains them.
 
+pub mod adam;
 pub mod mlp;
 pub mod norm;
 pub mod train;

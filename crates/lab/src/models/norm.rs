@@ -1,8 +1,9 @@
 //! One value for the choice of a normalization, so that a model is written once for all arms.
 
 use burn::module::Module;
-use burn::nn::{BatchNorm, BatchNormConfig, Identity, LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
+use burn::nn::{self, BatchNorm, BatchNormConfig, Identity};
 use burn::tensor::{Device, Tensor};
+use layernorm_burn::{LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
 
 /// Which normalization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub enum NormKind {
     Rms,
     /// Batch norm, with gain and bias.
     Batch,
+    /// The layer norm that comes with Burn, to compare with.
+    BurnLayer,
 }
 
 /// The eps of all arms, so that only the method differs.
@@ -31,6 +34,8 @@ pub enum Norm {
     Rms(RmsNorm),
     /// Burn's: batch statistics on an autodiff device, running ones (momentum 0.1, biased variance) elsewhere.
     Batch(BatchNorm),
+    /// Burn's.
+    BurnLayer(nn::LayerNorm),
 }
 
 impl Norm {
@@ -41,6 +46,9 @@ impl Norm {
             NormKind::Layer => Self::Layer(LayerNormConfig::new(features).with_epsilon(EPSILON).init(device)),
             NormKind::Rms => Self::Rms(RmsNormConfig::new(features).with_epsilon(EPSILON).init(device)),
             NormKind::Batch => Self::Batch(BatchNormConfig::new(features).with_epsilon(EPSILON).init(device)),
+            NormKind::BurnLayer => {
+                Self::BurnLayer(nn::LayerNormConfig::new(features).with_epsilon(EPSILON).init(device))
+            }
         }
     }
 
@@ -51,6 +59,7 @@ impl Norm {
             Self::Layer(norm) => norm.forward(x),
             Self::Rms(norm) => norm.forward(x),
             Self::Batch(norm) => norm.forward(x),
+            Self::BurnLayer(norm) => norm.forward(x),
         }
     }
 }

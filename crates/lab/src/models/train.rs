@@ -1,12 +1,13 @@
 //! The loop that trains a classifier, as a [`Unit`]: it stops after any update and goes on to the same bits.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::{AdamConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::store::ModuleRecord;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bytes, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
+use super::adam::adam;
 use super::mlp::{Mlp, MlpShape};
 use crate::data::{Images, Split};
 use crate::report::model::Measured;
@@ -85,7 +86,7 @@ impl<'a> Training<'a> {
     pub fn new(recipe: Recipe, data: &'a Split, seed: u64, saved: Option<&[u8]>) -> Result<Self, Error> {
         let device = Device::flex().autodiff();
         let model = Mlp::new(&recipe.shape, seed, &device);
-        let optimizer = AdamConfig::new().with_epsilon(1e-8).init();
+        let optimizer = adam();
         let progress = Progress::default();
         let order = (u64::MAX, Vec::new());
         let fresh = Self { recipe, data, seed, device, model, optimizer, progress, order };

@@ -53,7 +53,7 @@ pub struct LevelStatus {
 }
 
 /// The worst error of one operator, quantity and level, in units of the bound's u.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WorstError {
     /// `layer_norm`, `rms_norm`.
     pub operator: String,
@@ -106,6 +106,8 @@ pub struct BenchRow {
     pub operator: String,
     /// `forward`, `backward`.
     pub direction: String,
+    /// `f32`, `f64`.
+    pub dtype: String,
     /// Rows of the input.
     pub rows: usize,
     /// Features of a row.
@@ -371,6 +373,8 @@ pub struct Image {
     pub height: u32,
     /// A PNG in base64.
     pub png: String,
+    /// Black ink on nothing, to be inverted on a dark page.
+    pub ink: bool,
     /// What it shows, for those who can't see it.
     pub alt: String,
     /// Words below it; empty for none.

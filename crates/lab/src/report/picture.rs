@@ -9,7 +9,7 @@ use super::model::Image;
 /// A grey picture, 0 paper to 255 ink, as black ink on nothing.
 pub fn ink(width: usize, pixels: &[u8], alt: &str) -> Image {
     let rgba: Vec<u8> = pixels.iter().flat_map(|&ink| [0, 0, 0, ink]).collect();
-    encode(width, &rgba, alt)
+    Image { ink: true, ..encode(width, &rgba, alt) }
 }
 
 /// Signed numbers: 0 is nothing, blue above, orange below, full colour from `most` on.
@@ -32,7 +32,7 @@ fn encode(width: usize, rgba: &[u8], alt: &str) -> Image {
     let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(rgba));
     written.expect("writing to memory succeeds, and the sizes agree");
     let png = base64::engine::general_purpose::STANDARD.encode(png);
-    Image { width, height, png, alt: alt.to_owned(), note: String::new() }
+    Image { width, height, png, ink: false, alt: alt.to_owned(), note: String::new() }
 }
 
 #[cfg(test)]

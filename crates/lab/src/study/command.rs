@@ -1,13 +1,13 @@
 //! `layernorm study list` and `layernorm study run`.
 
-use std::path::PathBuf;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
 use super::store::Previous;
-use super::{Budget, Card, Control, Error, Request, Study, runner, verdict};
+use super::{Budget, Card, Control, Error, Request, Study, runner};
+use crate::console::{print, print_json};
+use crate::interrupt::ctrl_c;
 use crate::report::model::{Finding, StudyOutcome, Verdict};
 use crate::studies;
 
@@ -30,7 +30,7 @@ pub enum StudyCommand {
     },
     /// Run a study to its verdict
     #[command(after_long_help = "\
-Writes RUNS/NAME/result.json; `layernorm report` makes a page of all results.
+Writes runs/NAME/BUDGET/result.json; `layernorm report` makes a page of all results.
 Ctrl-C saves the state and exits with 130; the same command with --resume goes on to the same bits.
 Exit status: 0 reproduced or inconclusive, 1 a claim was not reproduced, 2 bad use or input.
 
@@ -77,19 +77,18 @@ pub struct RunArgs {
 /// Obeys, and says whether all claims that were judged held: none was found not reproduced.
 ///
 /// # Errors
-/// See [`Error`].
-pub fn run(arguments: &StudyArgs) -> Result<bool, Error> {
+/// See [`Error`]; standard output that can't be written to.
+pub fn run(arguments: &StudyArgs) -> Result<bool, crate::error::Error> {
     match &arguments.command {
-        StudyCommand::List { json } => {
-            println!("{}", if *json { list_json() } else { list() });
-            Ok(true)
-        }
+        StudyCommand::List { json: true } => print_json(&list_json())?,
+        StudyCommand::List { json: false } => print(&list())?,
         StudyCommand::Run(arguments) => {
             let outcome = run_one(arguments)?;
-            println!("{}", if arguments.json { json(&outcome) } else { summary(&outcome) });
-            Ok(outcome.verdict != Verdict::NotReproduced)
+            if arguments.json { print_json(&outcome)? } else { print(&summary(&outcome))? }
+            return Ok(outcome.verdict != Verdict::NotReproduced);
         }
     }
+    Ok(true)
 }
 
 /// Runs the study that the arguments name.
@@ -136,24 +135,6 @@ pub fn all_threads() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// A flag that the first Ctrl-C sets; the second one ends the process at once.
-pub fn ctrl_c() -> &'static AtomicBool {
-    static PRESSED: AtomicBool = AtomicBool::new(false);
-    static HANDLER: OnceLock<()> = OnceLock::new();
-    HANDLER.get_or_init(|| {
-        let set = ctrlc::set_handler(|| {
-            if PRESSED.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-            eprintln!("\nsaving; press Ctrl-C again to stop at once");
-        });
-        if let Err(error) = set {
-            eprintln!("Ctrl-C will not save the state: {error}");
-        }
-    });
-    &PRESSED
-}
-
 /// All studies in words.
 pub fn list() -> String {
     studies::ALL.iter().map(|study| describe(study.card())).collect::<Vec<_>>().join("\n")
@@ -171,26 +152,22 @@ fn describe(card: &Card) -> String {
     text + &format!("  Takes: quick {quick}; standard {standard}; full {full}\n")
 }
 
-fn list_json() -> String {
+fn list_json() -> serde_json::Value {
+    let claim = |claim: &super::Claim| {
+        serde_json::json!({
+            "id": claim.id, "says": claim.says, "source": claim.source, "measure": claim.measure,
+            "unit": claim.unit, "rule": claim.rule.words(claim.unit),
+        })
+    };
     let study = |study: &&dyn Study| {
         let card = study.card();
-        let claim = |claim: &super::Claim| {
-            serde_json::json!({
-                "id": claim.id, "says": claim.says, "source": claim.source, "measure": claim.measure,
-                "unit": claim.unit, "rule": claim.rule.words(claim.unit),
-            })
-        };
         serde_json::json!({
             "name": card.name, "title": card.title, "question": card.question, "metric": card.metric,
             "arms": card.arms.iter().map(|arm| arm.label).collect::<Vec<_>>(),
             "claims": card.claims.iter().map(claim).collect::<Vec<_>>(),
         })
     };
-    json(&studies::ALL.iter().map(study).collect::<Vec<_>>())
-}
-
-fn json(value: &impl serde::Serialize) -> String {
-    serde_json::to_string_pretty(value).expect("our own values have text keys and no cycles")
+    studies::ALL.iter().map(study).collect()
 }
 
 /// The outcome in a few lines.
@@ -216,7 +193,7 @@ fn effect(finding: &Finding) -> String {
 ///
 /// # Errors
 /// See [`Error`].
-pub fn run_quick(study: &dyn Study, out: &std::path::Path) -> Result<StudyOutcome, Error> {
+pub fn run_quick(study: &dyn Study, out: &Path) -> Result<StudyOutcome, Error> {
     let card = study.card();
     let request = Request { budget: Budget::Quick, seeds: (0..card.seeds[0]).collect(), data: None };
     let control = Control {
@@ -227,9 +204,4 @@ pub fn run_quick(study: &dyn Study, out: &std::path::Path) -> Result<StudyOutcom
         command: format!("layernorm study run {} --budget quick", card.name),
     };
     runner::run(study, &request, &control)
-}
-
-/// The verdict on several studies together.
-pub fn all_held(outcomes: &[StudyOutcome]) -> bool {
-    verdict::weakest(outcomes.iter().map(|outcome| outcome.verdict)) != Verdict::NotReproduced
 }

@@ -343,7 +343,7 @@ mod tests {
             let stopped = toy(out.path(), stop_after, 2, Previous::Respect).unwrap_err();
             assert!(matches!(stopped, Error::Interrupted { .. }), "{stopped}");
             assert_eq!(stopped.exit_code(), 130);
-            assert!(!out.path().join("toy/result.json").exists());
+            assert!(!out.path().join("toy/quick/result.json").exists());
             assert_eq!(counts(&toy(out.path(), 0, 2, Previous::Resume).unwrap()), counts(&whole));
         }
     }

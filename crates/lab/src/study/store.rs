@@ -1,11 +1,12 @@
 //! A run's folder: what was asked, what is finished, what is under way.
 //!
 //! ```text
-//! runs/NAME/settings.json          all that the numbers depend on
-//!           units/ARM-SEED.json    a finished unit's measurements
-//!           units/ARM-SEED.state   an unfinished unit, to go on from
-//!           result.json            the outcome, once all units are finished
+//! runs/NAME/BUDGET/settings.json         all that the numbers depend on
+//!                  units/ARM-SEED.json   a finished unit's measurements
+//!                  units/ARM-SEED.state  an unfinished unit, to go on from
+//!                  result.json           the outcome, once all units are finished
 //! ```
+//! Each budget has its folder, so that a quick look does not replace the result of a long night.
 //! Every file is written beside its place, flushed to the disk and renamed, so that a crash at any moment leaves
 //! either the old or the new one, whole.
 
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::Error;
+use super::{Budget, Error};
 use crate::report::model::{Measured, Settings, StudyOutcome};
 
 /// What to do with a run that is already in the folder.
@@ -39,13 +40,13 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Opens `out`/`study` for a run with these settings.
+    /// Opens the run's folder under `out` for a run with these settings.
     ///
     /// # Errors
     /// [`Error::Unfinished`], [`Error::NothingSaved`], [`Error::Settings`] as `previous` demands; files that can't be
     /// read or written.
     pub fn open(out: &Path, settings: &Settings, previous: Previous) -> Result<Self, Error> {
-        let folder = Self { path: out.join(&settings.study) };
+        let folder = Self { path: out.join(&settings.study).join(&settings.budget) };
         let saved: Option<Settings> = read_json(&folder.path.join("settings.json"))?;
         let finished = folder.path.join("result.json").exists();
         match (previous, saved) {
@@ -120,14 +121,20 @@ impl RunFolder {
     }
 }
 
-/// The outcomes of the finished runs under `out`, those named in `order` first.
+/// The outcomes of the finished runs of these studies under `out`, each of its largest budget.
 ///
 /// # Errors
 /// A file that can't be read or isn't an outcome.
-pub fn outcomes(out: &Path, order: &[&str]) -> Result<Vec<StudyOutcome>, Error> {
+pub fn outcomes(out: &Path, studies: &[&str]) -> Result<Vec<StudyOutcome>, Error> {
     let mut found = Vec::new();
-    for name in order {
-        found.extend(read_json(&out.join(name).join("result.json"))?);
+    for study in studies {
+        for budget in [Budget::Full, Budget::Standard, Budget::Quick] {
+            let outcome: Option<StudyOutcome> = read_json(&out.join(study).join(budget.name()).join("result.json"))?;
+            if outcome.is_some() {
+                found.extend(outcome);
+                break;
+            }
+        }
     }
     Ok(found)
 }
@@ -170,13 +177,21 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+/// A value from a file, if the file is there.
+///
+/// # Errors
+/// A file that can't be read or holds something else.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     let Some(bytes) = read(path)? else { return Ok(None) };
     let value = serde_json::from_slice(&bytes).map_err(|source| Error::Json { path: path.to_owned(), source })?;
     Ok(Some(value))
 }
 
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
+/// A value into a file, whole or not at all.
+///
+/// # Errors
+/// A file that can't be written.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
     let bytes = serde_json::to_vec_pretty(value).map_err(|source| Error::Json { path: path.to_owned(), source })?;
     write(path, &bytes)
 }
@@ -227,19 +242,22 @@ mod tests {
     #[test]
     fn other_settings_are_not_resumed_and_both_are_named() {
         let out = tempfile::tempdir().unwrap();
-        let open = |budget, previous| RunFolder::open(out.path(), &settings(budget), previous);
-        assert!(matches!(open("quick", Previous::Resume), Err(Error::NothingSaved { .. })));
-        open("quick", Previous::Respect).unwrap();
-        let error = open("full", Previous::Resume).unwrap_err().to_string();
-        assert!(error.contains("budget: saved quick; asked full"), "{error}");
-        assert!(!error.contains("data:"), "{error}");
+        let open = |data: &str, previous| {
+            let details = [("data".to_owned(), data.to_owned()), ("epochs".to_owned(), "4".to_owned())].into();
+            RunFolder::open(out.path(), &Settings { details, ..settings("quick") }, previous)
+        };
+        assert!(matches!(open("drawn", Previous::Resume), Err(Error::NothingSaved { .. })));
+        open("drawn", Previous::Respect).unwrap();
+        let error = open("MNIST", Previous::Resume).unwrap_err().to_string();
+        assert!(error.contains("data: saved drawn; asked MNIST"), "{error}");
+        assert!(!error.contains("epochs"), "{error}");
     }
 
     #[test]
     fn a_broken_file_is_an_error_with_its_name() {
         let out = tempfile::tempdir().unwrap();
         RunFolder::open(out.path(), &settings("quick"), Previous::Respect).unwrap();
-        fs::write(out.path().join("toy/settings.json"), "{").unwrap();
+        fs::write(out.path().join("toy/quick/settings.json"), "{").unwrap();
         let error = RunFolder::open(out.path(), &settings("quick"), Previous::Resume).unwrap_err();
         assert!(matches!(error, Error::Json { .. }) && error.to_string().contains("settings.json"), "{error}");
     }

@@ -1,0 +1,300 @@
+//! The page: verdicts first, then what they rest on. One HTML file that needs no other.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::machine::Machine;
+use super::model::{
+    BenchRow, BenchSummary, CheckSummary, Figure, Finding, ImageGrid, Report, StudyOutcome, Table, Verdict, WorstError,
+};
+use super::{chart, headline};
+
+const STYLE: &str = include_str!("style.css");
+
+/// The whole page.
+pub fn page(report: &Report) -> String {
+    let title = "Layer normalization, measured";
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { (title) }
+                    p.lead { "Is it right, is it fast, and does it do what the papers say? Answers from one run on "
+                        (report.machine.cpu) "." }
+                }
+                main {
+                    (verdicts(report))
+                    @for study in &report.studies { (self::study(study)) }
+                    @if let Some(check) = &report.check { (self::check(check)) }
+                    @if let Some(bench) = &report.bench { (self::bench(bench)) }
+                }
+                footer { (provenance(&report.machine, &report.command)) }
+            }
+        }
+    };
+    page.into_string()
+}
+
+/// The answers in words, each with a way to its reasons.
+fn verdicts(report: &Report) -> Markup {
+    html! {
+        section.verdicts aria-label="Verdicts" {
+            @for study in &report.studies {
+                @for finding in &study.findings {
+                    a.card href={ "#" (study.name) } {
+                        (chip(finding.verdict))
+                        strong { (finding.says) }
+                        span.fine { (chart::words(&finding.effect)) }
+                    }
+                }
+            }
+            @if let Some(check) = &report.check {
+                a.card href="#check" {
+                    (pass(check.passed))
+                    strong { (headline::check(check)) }
+                    span.fine { (headline::bits(check)) }
+                }
+            }
+            @if let Some(bench) = &report.bench {
+                a.card href="#bench" {
+                    span.chip.measured { "Measured" }
+                    strong { (headline::bench(bench)) }
+                    span.fine { "A copy of the same bytes in the same run is the yardstick." }
+                }
+            }
+        }
+    }
+}
+
+fn chip(verdict: Verdict) -> Markup {
+    let class = match verdict {
+        Verdict::Reproduced => "chip yes",
+        Verdict::NotReproduced => "chip no",
+        Verdict::Inconclusive => "chip open",
+    };
+    html! { span class=(class) { (verdict.words()) } }
+}
+
+fn pass(passed: bool) -> Markup {
+    html! { @if passed { span.chip.yes { "Held" } } @else { span.chip.no { "Failed" } } }
+}
+
+fn study(study: &StudyOutcome) -> Markup {
+    html! {
+        section id=(study.name) {
+            h2 { (study.title) }
+            p.lead { (study.question) }
+            div.findings { @for finding in &study.findings { (self::finding(finding)) } }
+            div.figures { @for figure in &study.figures { (self::figure(figure)) } }
+            ul.notes { @for note in &study.notes { li { (note) } } }
+            (settings(study))
+            (again(&study.command, study.seconds, "of work over all arms and seeds"))
+        }
+    }
+}
+
+fn finding(finding: &Finding) -> Markup {
+    html! {
+        article.finding {
+            header { (chip(finding.verdict)) span.fine { "claim " (finding.claim) ", " (finding.source) } }
+            h3 { (finding.says) }
+            p { b { (chart::words(&finding.effect)) } }
+            @if finding.effect.seeds.iter().any(|seed| *seed != 0.0) { (chart::effect(&finding.effect)) }
+            p.fine { b { "Effect. " } (sentence(&finding.measure)) }
+            p.fine { b { "Rule, fixed before the run. " } (finding.rule) }
+        }
+    }
+}
+
+fn figure(figure: &Figure) -> Markup {
+    match figure {
+        Figure::Lines(lines) => html! {
+            figure { h3 { (lines.title) } (chart::lines(lines)) figcaption { (lines.caption) } }
+        },
+        Figure::Table(table) => html! {
+            figure.wide { h3 { (table.title) } (self::table(table)) figcaption { (table.caption) } }
+        },
+        Figure::Images(images) => html! {
+            figure.wide { h3 { (images.title) } (grid(images)) figcaption { (images.caption) } }
+        },
+    }
+}
+
+fn table(table: &Table) -> Markup {
+    html! {
+        div.scroll { table {
+            thead { tr { @for name in &table.columns { th scope="col" { (name) } } } }
+            tbody { @for row in &table.rows { tr { @for cell in row { td { (cell) } } } } }
+        } }
+    }
+}
+
+fn grid(grid: &ImageGrid) -> Markup {
+    html! {
+        div.scroll { table.images {
+            @if !grid.columns.is_empty() {
+                thead { tr { td {} @for name in &grid.columns { th scope="col" { (name) } } } }
+            }
+            tbody { @for row in &grid.rows { tr {
+                @if !row.label.is_empty() { th scope="row" { (row.label) } }
+                @for image in &row.images {
+                    td {
+                        img class=[image.ink.then_some("ink")] alt=(image.alt) style=(format!("aspect-ratio:{}/{};width:{}rem", image.width, image.height, width(image.width, image.height)))
+                            src={ "data:image/png;base64," (image.png) };
+                        @if !image.note.is_empty() { span.fine { (image.note) } }
+                    }
+                }
+            } } }
+        } }
+    }
+}
+
+/// A single picture is shown at six rem, a strip of them at the same ease to read within the page.
+fn width(width: u32, height: u32) -> f64 {
+    let across = f64::from(width) / f64::from(height);
+    if across <= 1.5 { 6.0 } else { (across * 2.2).min(60.0) }
+}
+
+fn settings(study: &StudyOutcome) -> Markup {
+    html! {
+        dl.settings {
+            dt { "budget" } dd { (study.settings.budget) }
+            dt { "seeds" } dd { (study.settings.seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")) }
+            dt { "measured" } dd { (study.metric) }
+            @for (name, value) in &study.settings.details { dt { (name) } dd { (value) } }
+            dt { "machine" } dd { (machine(&study.machine)) }
+        }
+    }
+}
+
+fn check(check: &CheckSummary) -> Markup {
+    html! {
+        section #check {
+            h2 { "Is it right?" }
+            p.lead { (headline::check(check)) " " (headline::bits(check)) }
+            p { "Every operator is run on rows of many kinds and compared with an exact computation. Errors are in u, half \
+                the distance from 1 to the next number, times the scale that the bound is stated in." }
+            figure.wide {
+                h3 { "Worst errors" }
+                div.scroll { table {
+                    thead { tr { @for name in ["operator", "output", "type", "instruction sets", "worst row", "worst, u", "allowed, u", ""] {
+                        th scope="col" { (name) }
+                    } } }
+                    tbody { @for (error, levels) in by_level(&check.errors) { tr class=[(error.worst > error.bound || error.worst.is_nan()).then_some("broken")] {
+                        td { (error.operator) } td { (error.quantity) } td { (error.dtype) } td { (levels) } td { (error.at) }
+                        td { (format!("{:.2}", error.worst)) } td { (format!("{:.1}", error.bound)) }
+                        td.bar { (bar(error.worst / error.bound, None)) }
+                    } } }
+                } }
+                figcaption { "The bar is the worst error as a part of what is allowed." }
+            }
+            figure.wide {
+                h3 { "The same bits, whatever is varied" }
+                div.scroll { table {
+                    thead { tr { @for name in ["varied", "comparisons", "that differ"] { th scope="col" { (name) } } } }
+                    tbody { @for case in &check.bits { tr class=[(case.differing > 0).then_some("broken")] {
+                        td { (case.what) } td { (headline::thousands(case.cases)) } td { (case.differing) }
+                    } } }
+                } }
+            }
+            dl.settings { @for level in &check.levels { dt { (level.name) } dd { (level.note) } } }
+            ul.notes { @for note in &check.notes { li { (note) } } }
+            (again(&check.command, check.seconds, ""))
+        }
+    }
+}
+
+/// Entries that differ in nothing but the level, as one with the levels' names.
+fn by_level(errors: &[WorstError]) -> Vec<(&WorstError, String)> {
+    let mut rows: Vec<(&WorstError, String)> = Vec::new();
+    for error in errors {
+        let same = |row: &&mut (&WorstError, String)| {
+            let levelless = |e: &WorstError| WorstError { level: String::new(), ..e.clone() };
+            levelless(row.0) == levelless(error)
+        };
+        match rows.iter_mut().find(same) {
+            Some(row) => row.1 += &format!(", {}", error.level),
+            None => rows.push((error, error.level.clone())),
+        }
+    }
+    rows
+}
+
+fn bench(bench: &BenchSummary) -> Markup {
+    let most = bench.rows.iter().map(|row| row.ratio).fold(1.0, f64::max);
+    html! {
+        section #bench {
+            h2 { "Is it fast?" }
+            p.lead { (headline::bench(bench)) }
+            p { "The floor is to read every input once and to write every output once. How near a kernel comes is its \
+                time over that of the best memory copy of the same bytes, in the same run: 1 is as fast as copying." }
+            figure.wide {
+                div.scroll { table {
+                    thead { tr { @for name in ["operator", "rows × features", "data in", "threads", "time a call", "GB/s", "× copy", ""] {
+                        th scope="col" { (name) }
+                    } } }
+                    tbody { @for row in &bench.rows { (bench_row(row, most)) } }
+                } }
+                figcaption { "The bar is the time over a copy's; the line across it is the copy. Instruction set: " (bench.level) "." }
+            }
+            ul.notes { @for note in &bench.notes { li { (note) } } }
+            (again(&bench.command, bench.seconds, ""))
+        }
+    }
+}
+
+fn bench_row(row: &BenchRow, most: f64) -> Markup {
+    html! { tr {
+        td { (row.operator) " " (row.direction) }
+        td { (row.rows) " × " (row.features) }
+        td { (row.place) } td { (row.threads) }
+        td { (headline::duration(row.ns)) } td { (format!("{:.1}", row.gbps)) }
+        td { b { (format!("{:.2}", row.ratio)) } }
+        td.bar { (bar(row.ratio / most, Some(1.0 / most))) }
+    } }
+}
+
+/// A bar that fills a part of its cell, with a line at `mark`.
+fn bar(part: f64, mark: Option<f64>) -> Markup {
+    let percent = |part: f64| format!("{:.1}%", 100.0 * if part.is_nan() { 1.0 } else { part.clamp(0.0, 1.0) });
+    html! {
+        div {
+            span style={ "width:" (percent(part)) } {}
+            @if let Some(mark) = mark { i style={ "left:" (percent(mark)) } {} }
+        }
+    }
+}
+
+fn again(command: &str, seconds: f64, of: &str) -> Markup {
+    html! {
+        p.again { "Again: " code { (command) } " " span.fine { "(" (headline::duration(seconds * 1e9)) " " (of) ")" } }
+    }
+}
+
+fn provenance(machine: &Machine, command: &str) -> Markup {
+    html! {
+        p { (self::machine(machine)) }
+        p.again { "The whole page again: " code { (command) } }
+    }
+}
+
+fn machine(machine: &Machine) -> String {
+    let threads = if machine.threads == 1 { "one thread".to_owned() } else { format!("{} threads", machine.threads) };
+    let commit = if machine.commit.is_empty() { String::new() } else { format!(" at commit {}", machine.commit) };
+    let libraries: String = machine.libraries.iter().map(|library| format!(", {library}")).collect();
+    format!("{}, {threads}, {}; layernorm {}{commit}{libraries}", machine.cpu, machine.system, machine.version)
+}
+
+/// With a capital and a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+    first + letters.as_str() + "."
+}

@@ -1,0 +1,45 @@
+//! The tour: everything once, quickly, on this machine. Check, bench, studies, page.
+
+use std::path::Path;
+
+use crate::bench::BenchArgs;
+use crate::check::CheckArgs;
+use crate::console::print;
+use crate::error::Error;
+use crate::report::model::Verdict;
+use crate::report::{self, headline};
+use crate::study::{command, store};
+use crate::{bench, check, interrupt, studies};
+
+/// Where the tour keeps its results, and where it leaves its page.
+const RUNS: &str = "runs";
+const REPORT: &str = "report";
+
+/// Takes the tour, and says whether everything held.
+///
+/// # Errors
+/// Ctrl-C, or a folder that can't be written to.
+pub fn run() -> Result<bool, Error> {
+    let runs = Path::new(RUNS);
+    std::fs::create_dir_all(runs).map_err(Error::io(runs))?;
+    print("The tour: is layer normalization right, fast and useful on this machine? About three minutes.\n")?;
+
+    let checked = check::run(&CheckArgs::default(), interrupt::ctrl_c())?;
+    store::write_json(&runs.join(report::CHECK), &checked)?;
+    print(&format!("check: {}\n       {}", headline::check(&checked), headline::bits(&checked)))?;
+
+    let timed = bench::run(&BenchArgs::default(), interrupt::ctrl_c())?;
+    store::write_json(&runs.join(report::BENCH), &timed)?;
+    print(&format!("bench: {}", headline::bench(&timed)))?;
+
+    let mut held = checked.passed;
+    for study in studies::ALL {
+        let outcome = command::run_quick(*study, runs)?;
+        held &= outcome.verdict != Verdict::NotReproduced;
+        print(&format!("study {}", command::summary(&outcome)))?;
+    }
+
+    let page = report::write(&report::collect(runs, "layernorm")?, Path::new(REPORT))?;
+    print(&format!("\nAll of it, with pictures: {}", page.display()))?;
+    Ok(held)
+}
