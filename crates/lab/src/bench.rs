@@ -1,20 +1,439 @@
 //! `layernorm bench`: is it fast on this machine?
-use crate::error::Error;
-use clap::Args;
+
+mod copy;
+mod time;
+
+use std::hint::black_box;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use indicatif::ProgressBar;
+use layernorm::{Level, Run, Threads};
+
+use crate::console;
+use crate::error::Error;
+use crate::operators::{self, Extent, Float, How, Operator, Problem, Signature, Slot, Tensors, operator};
+use crate::report::model::{BenchRow, BenchSummary};
+use copy::{Way, Word};
+
+/// From one row to far beyond the caches.
+const SHAPES: &[Shape] = &[
+    Shape(1, 768),
+    Shape(8, 768),
+    Shape(512, 768),
+    Shape(200_000, 64),
+    Shape(32768, 1024),
+    Shape(2048, 4096),
+    Shape(16384, 4096),
+    Shape(1024, 16384),
+    Shape(256, 65536),
+];
+
+/// Those that the tour takes.
+const QUICK: &[Shape] =
+    &[Shape(1, 768), Shape(512, 768), Shape(200_000, 64), Shape(8192, 1024), Shape(2048, 4096)];
 
 /// The arguments of `layernorm bench`.
 #[derive(Debug, Clone, Default, Args)]
+#[command(after_long_help = "\
+A norm reads its input once and writes its output once, so nothing can be faster than a copy of the same bytes. Each
+line says how long a call takes beside the best such copy, both measured in turns in the same run on the same memory;
+medians of the rounds. A ratio of 1.10 is 10% above that floor. The copy of a forward pass reads one array and writes
+one; that of a backward pass reads two (x and dy), merges them by exclusive or, and writes one. It is the best of
+memcpy, of a loop through the cache, and of a loop whose stores bypass it.
+
+Backward passes use saved statistics and give dx, dweight and dbias. GB/s counts the bytes of x, dy, y and dx.
+Small inputs live in the cache, where arithmetic and the call itself count, and ratios are larger.
+Nothing is written. Other programs at work disturb the numbers: look at the ratios.
+
+Examples:
+  layernorm bench
+  layernorm bench --quick
+  layernorm bench --shapes 512x768,2048x4096 --operators rms_norm --direction forward --threads 1")]
 pub struct BenchArgs {
+    /// A few shapes only: about ten seconds
+    #[arg(long)]
+    pub quick: bool,
+    /// Rows x features, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "RxF", value_parser = shape)]
+    pub shapes: Vec<Shape>,
+    /// Only these operators, separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "OP", value_parser = operator)]
+    pub operators: Vec<&'static Operator>,
+    /// Only this direction
+    #[arg(long, value_enum)]
+    pub direction: Option<Direction>,
+    /// The type of the numbers
+    #[arg(long, value_enum, default_value_t)]
+    pub dtype: Dtype,
+    /// Instruction set: portable, neon, avx2 or avx512 [default: the widest here]
+    #[arg(long)]
+    pub level: Option<Level>,
+    /// Numbers of threads, separated by commas [default: 1 and the processor's]
+    #[arg(long, value_delimiter = ',', value_name = "T", value_parser = crate::cli::threads)]
+    pub threads: Vec<usize>,
+    /// Rounds that the medians are taken over [default: 7, quick 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: Option<u16>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
+/// Rows and features.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape(usize, usize);
+
+/// Which pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Direction {
+    /// From input to output
+    Forward,
+    /// From the output's gradient to the input's and the parameters'
+    Backward,
+}
+
+/// The type of the numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// Single precision
+    #[default]
+    F32,
+    /// Double precision
+    F64,
+}
+
+/// `512x768`, of a size that addresses can count.
+fn shape(text: &str) -> Result<Shape, String> {
+    let wrong = || format!("{text:?} is not rows x features, such as 512x768");
+    let (rows, features) = text.split_once('x').ok_or_else(wrong)?;
+    let count = |text: &str| text.trim().parse().ok().filter(|&count: &usize| count > 0);
+    let shape = Shape(count(rows).ok_or_else(wrong)?, count(features).ok_or_else(wrong)?);
+    let numbers = shape.0.checked_mul(shape.1).filter(|&numbers| numbers <= 1 << 33);
+    numbers.map(|_| shape).ok_or_else(|| format!("{text} is more than 8 thousand million numbers"))
+}
+
 /// `layernorm bench`.
 ///
 /// # Errors
-/// Ctrl-C.
-pub fn command(_: &BenchArgs, _: &AtomicBool) -> Result<(), Error> {
-    Ok(())
+/// A level that the machine lacks, threads that can't be had, or Ctrl-C.
+pub fn command(arguments: &BenchArgs, stop: &AtomicBool) -> Result<(), Error> {
+    let summary = run(arguments, stop)?;
+    if arguments.json { console::print_json(&summary) } else { console::print(&show(&summary)) }
+}
+
+/// Measures.
+///
+/// # Errors
+/// As [`command`].
+pub fn run(arguments: &BenchArgs, stop: &AtomicBool) -> Result<BenchSummary, Error> {
+    let start = Instant::now();
+    let bench = Bench::new(arguments, stop)?;
+    let all = if arguments.quick { QUICK } else { SHAPES };
+    let shapes = if arguments.shapes.is_empty() { all } else { &arguments.shapes };
+    let operators: Vec<&Operator> = if arguments.operators.is_empty() {
+        operators::ALL.iter().collect()
+    } else {
+        arguments.operators.clone()
+    };
+    let bar = console::progress((shapes.len() * operators.len() * bench.jobs()) as u64, "bench");
+    let mut rows = Vec::new();
+    for &shape in shapes {
+        for operator in &operators {
+            bar.set_message(format!("{}x{} {}", shape.0, shape.1, operator.name));
+            rows.extend(match arguments.dtype {
+                Dtype::F32 => bench.operator::<f32>(operator, shape, &bar)?,
+                Dtype::F64 => bench.operator::<f64>(operator, shape, &bar)?,
+            });
+        }
+    }
+    bar.finish_and_clear();
+    Ok(BenchSummary {
+        command: command_line(arguments),
+        seconds: start.elapsed().as_secs_f64(),
+        level: bench.run.level()?.to_string(),
+        rows,
+        notes: vec![
+            format!("medians of {} rounds; calls and copies in turns, on the same memory", bench.rounds),
+            "the copy reads as many arrays as the pass does (forward x; backward x and dy) and writes as many".into(),
+            format!("`cache` where these fit the {} KiB that a core has in its second cache", bench.cache >> 10),
+        ],
+    })
+}
+
+/// How to measure.
+struct Bench<'a> {
+    run: Run,
+    directions: Vec<Direction>,
+    /// Each number of threads, with its pool.
+    threads: Vec<(usize, rayon::ThreadPool)>,
+    rounds: usize,
+    /// Bytes of a core's second-level cache.
+    cache: usize,
+    stop: &'a AtomicBool,
+}
+
+impl<'a> Bench<'a> {
+    fn new(arguments: &BenchArgs, stop: &'a AtomicBool) -> Result<Self, Error> {
+        let run = arguments.level.map_or(Run::default(), |level| Run::default().with_level(level));
+        run.level()?;
+        let both = [Direction::Forward, Direction::Backward];
+        let all = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = match arguments.threads.as_slice() {
+            [] if all == 1 => vec![1],
+            [] => vec![1, all],
+            given => given.to_vec(),
+        };
+        let pool = |threads| Ok((threads, crate::cli::pool(threads)?));
+        Ok(Self {
+            run,
+            directions: arguments.direction.map_or(both.to_vec(), |direction| vec![direction]),
+            threads: threads.into_iter().map(pool).collect::<Result<_, Error>>()?,
+            rounds: arguments.rounds.map_or(if arguments.quick { 5 } else { 7 }, usize::from),
+            cache: second_level_cache(),
+            stop,
+        })
+    }
+
+    /// Lines of the table for an operator and a shape.
+    fn jobs(&self) -> usize {
+        self.directions.len() * self.threads.len()
+    }
+
+    fn operator<T: Float + Word>(
+        &self,
+        operator: &Operator,
+        shape: Shape,
+        bar: &ProgressBar,
+    ) -> Result<Vec<BenchRow>, Error> {
+        let problem = Problem::matrix(shape.0, shape.1, 1e-5);
+        let mut tensors = tensors::<T>(operator, &problem)?;
+        let mut rows = Vec::new();
+        for &direction in &self.directions {
+            // A forward pass that is not followed by a backward one saves nothing.
+            let saved: Vec<_> = match direction {
+                Direction::Forward => {
+                    operator.forward.saves.iter().map(|&s| (s, tensors.slot(s).take())).collect()
+                }
+                Direction::Backward => Vec::new(),
+            };
+            for (threads, pool) in &self.threads {
+                let job = Job { bench: self, operator, problem: &problem, direction, threads: *threads };
+                // With one thread, in that of the caller; else inside the pool, where calls find it.
+                let row = if *threads == 1 {
+                    job.measure(&mut tensors)
+                } else {
+                    pool.install(|| job.measure(&mut tensors))
+                };
+                rows.push(row?);
+                bar.inc(1);
+            }
+            saved.into_iter().for_each(|(slot, values)| *tensors.slot(slot) = values);
+        }
+        Ok(rows)
+    }
+}
+
+/// One line of the table.
+struct Job<'a> {
+    bench: &'a Bench<'a>,
+    operator: &'a Operator,
+    problem: &'a Problem,
+    direction: Direction,
+    threads: usize,
+}
+
+impl Job<'_> {
+    fn measure<T: Float + Word>(&self, tensors: &mut Tensors<T>) -> Result<BenchRow, Error> {
+        let (operator, problem, rounds) = (self.operator, self.problem, self.bench.rounds);
+        let (signature, pass) = match self.direction {
+            Direction::Forward => (&operator.forward, T::kernels(operator).forward),
+            Direction::Backward => (&operator.backward, T::kernels(operator).backward),
+        };
+        let threads = if self.threads == 1 { Threads::One } else { Threads::Pool };
+        let how = How { run: self.bench.run.with_threads(threads), ..How::default() };
+        let [reads, writes] = traffic(operator, signature);
+        let copies = self.copies(&reads, &writes, problem.len(Extent::Whole) * size_of::<T>());
+
+        // Calls and copies share the tensors, so they take turns by index.
+        let shared = std::cell::RefCell::new((tensors, Ok(())));
+        let mut call = || {
+            let (tensors, result) = &mut *shared.borrow_mut();
+            *result = result.clone().and(pass(problem, &how, black_box(tensors)));
+        };
+        let mut copying: Vec<Box<dyn FnMut() + '_>> = copies
+            .iter()
+            .map(|&(way, parts)| {
+                let (shared, reads, writes) = (&shared, &reads, &writes);
+                Box::new(move || copy_tensors(way, shared.borrow_mut().0, [reads, writes], parts))
+                    as Box<dyn FnMut()>
+            })
+            .collect();
+        let mut work: Vec<&mut dyn FnMut()> = vec![&mut call];
+        work.extend(copying.iter_mut().map(|copy| &mut **copy as &mut dyn FnMut()));
+        let times = time::interleaved(&mut work, rounds, self.bench.stop)?;
+        drop(copying);
+        shared.into_inner().1?;
+        let ways: Vec<Way> = copies.iter().map(|(way, _)| *way).collect();
+        Ok(self.row::<T>(
+            &times,
+            &ways,
+            (reads.len() + writes.len()) * problem.len(Extent::Whole) * size_of::<T>(),
+        ))
+    }
+
+    /// The copies that may be the best: split over all threads, and, where little is to do, in one.
+    fn copies(&self, reads: &[Slot], writes: &[Slot], bytes: usize) -> Vec<(Way, usize)> {
+        let ways = Way::ALL.into_iter().filter(|way| way.fits(reads.len(), writes.len()));
+        let parts: &[usize] = match self.threads {
+            1 => &[1],
+            threads if bytes <= 4 << 20 => &[1, threads],
+            threads => &[threads],
+        };
+        ways.flat_map(|way| parts.iter().map(move |&parts| (way, parts))).collect()
+    }
+
+    /// `times`: those of the call, then those of the copies, in these ways.
+    fn row<T: Float>(&self, times: &[Vec<f64>], ways: &[Way], bytes: usize) -> BenchRow {
+        let ns = time::median(&times[0]);
+        let copies = times[1..].iter().zip(ways);
+        let best = copies.min_by(|a, b| time::median(a.0).total_cmp(&time::median(b.0)));
+        let ratios =
+            |copy: &Vec<f64>| times[0].iter().zip(copy).map(|(call, copy)| call / copy).collect::<Vec<_>>();
+        BenchRow {
+            operator: self.operator.name.into(),
+            direction: if self.direction == Direction::Forward { "forward" } else { "backward" }.into(),
+            dtype: T::NAME.into(),
+            rows: self.problem.rows(),
+            features: self.problem.features(),
+            threads: self.threads,
+            ns,
+            gbps: bytes as f64 / ns,
+            ratio: best.map_or(f64::NAN, |(copy, _)| time::median(&ratios(copy))),
+            copy: best.map_or("", |(_, way)| way.name()).into(),
+            place: if bytes <= self.bench.cache { "cache" } else { "memory" }.into(),
+        }
+    }
+}
+
+/// The tensors as large as x that a pass reads, and those that it writes.
+fn traffic(operator: &Operator, signature: &Signature) -> [Vec<Slot>; 2] {
+    let large = |slots: &[Slot]| {
+        slots.iter().copied().filter(|&slot| (operator.extent)(slot) == Extent::Whole).collect()
+    };
+    [large(&[signature.needs, signature.takes].concat()), large(signature.writes)]
+}
+
+fn copy_tensors<T: Float + Word>(
+    way: Way,
+    tensors: &mut Tensors<T>,
+    [reads, writes]: [&[Slot]; 2],
+    parts: usize,
+) {
+    // The outputs are taken out for the time of the copy: then they can be written while the inputs are read.
+    let mut outputs: Vec<Vec<T>> =
+        writes.iter().map(|&slot| tensors.slot(slot).take().unwrap_or_default()).collect();
+    let inputs: Vec<&[T]> =
+        reads.iter().map(|&slot| tensors.get(slot).map_or(&[][..], Vec::as_slice)).collect();
+    let mut targets: Vec<&mut [T]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+    copy::copy(way, black_box(&inputs), black_box(&mut targets), parts);
+    for (&slot, output) in writes.iter().zip(outputs) {
+        *tensors.slot(slot) = Some(output);
+    }
+}
+
+/// All tensors of an operator, in plain vectors, the statistics of a forward pass among them.
+fn tensors<T: Float>(operator: &Operator, problem: &Problem) -> Result<Tensors<T>, Error> {
+    let mut tensors = Tensors::default();
+    for &slot in [operator.forward.needs, operator.forward.takes, operator.backward.needs].concat().iter() {
+        // Numbers of all sizes around 1 in no order: a Weyl sequence. Their values don't matter to the time.
+        let numbers =
+            (1..=problem.len((operator.extent)(slot)) as u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let number = |bits: u64| T::narrow((bits >> 11) as f64 * 2f64.powi(-52) - 1.0);
+        *tensors.slot(slot) = Some(numbers.map(number).collect());
+    }
+    operator.run(problem, &How::default(), &mut tensors)?;
+    // Made for people, and nothing that a model would ask for.
+    tensors.mean = None;
+    Ok(tensors)
+}
+
+/// As Linux tells it; elsewhere, a size that most have.
+fn second_level_cache() -> usize {
+    let told = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index2/size").ok();
+    let kib = told.and_then(|text| text.trim().trim_end_matches('K').parse::<usize>().ok());
+    kib.unwrap_or(1024) << 10
+}
+
+/// The summary for a terminal.
+pub fn show(summary: &BenchSummary) -> String {
+    let row = |row: &BenchRow| {
+        vec![
+            format!("{} x {}", row.rows, row.features),
+            row.operator.clone(),
+            row.direction.clone(),
+            row.dtype.clone(),
+            row.place.clone(),
+            row.threads.to_string(),
+            duration(row.ns),
+            format!("{:.1}", row.ns / row.rows as f64),
+            format!("{:.1}", row.gbps),
+            format!("{:.2}", row.ratio),
+            row.copy.clone(),
+        ]
+    };
+    let rows: Vec<_> = summary.rows.iter().map(row).collect();
+    let headings = [
+        "shape",
+        "operator",
+        "direction",
+        "type",
+        "lies in",
+        "threads",
+        "a call",
+        "ns a row",
+        "GB/s",
+        "x copy",
+        "best copy",
+    ];
+    let notes: String = summary.notes.iter().map(|note| format!("{note}\n")).collect();
+    format!(
+        "Times at level {}; `x copy`: in multiples of the best copy's time for the same bytes\n{}\n{notes}({:.1} s). Again: {}",
+        summary.level,
+        console::table(&headings, 5, &rows),
+        summary.seconds,
+        summary.command
+    )
+}
+
+fn duration(ns: f64) -> String {
+    match ns {
+        ns if ns < 1e4 => format!("{ns:.0} ns"),
+        ns if ns < 1e7 => format!("{:.1} us", ns / 1e3),
+        ns => format!("{:.1} ms", ns / 1e6),
+    }
+}
+
+/// The command that repeats it.
+fn command_line(arguments: &BenchArgs) -> String {
+    let mut command = "layernorm bench".to_owned();
+    let mut list = |name: &str, values: Vec<String>| {
+        if !values.is_empty() {
+            command += &format!(" --{name} {}", values.join(","));
+        }
+    };
+    list("shapes", arguments.shapes.iter().map(|shape| format!("{}x{}", shape.0, shape.1)).collect());
+    list("operators", arguments.operators.iter().map(|operator| operator.name.to_owned()).collect());
+    let words = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
+        value().map(|value| value.get_name().to_owned()).into_iter().collect::<Vec<_>>()
+    };
+    list("direction", words(&|| arguments.direction?.to_possible_value()));
+    if arguments.dtype != Dtype::default() {
+        list("dtype", words(&|| arguments.dtype.to_possible_value()));
+    }
+    list("level", arguments.level.iter().map(Level::to_string).collect());
+    list("threads", arguments.threads.iter().map(usize::to_string).collect());
+    list("rounds", arguments.rounds.iter().map(u16::to_string).collect());
+    if arguments.quick { command + " --quick" } else { command }
 }

@@ -93,7 +93,7 @@ impl Cli {
             Some(Command::Bench(arguments)) => crate::bench::command(&arguments, stop()).map(|()| true),
             Some(Command::Apply(arguments)) => crate::apply::run(&arguments).map(|()| true),
             #[cfg(feature = "studies")]
-            Some(Command::Study(arguments)) => Ok(crate::study::run(&arguments)?),
+            Some(Command::Study(arguments)) => crate::study::run(&arguments),
             #[cfg(feature = "studies")]
             Some(Command::Report(arguments)) => crate::report::run(&arguments),
             #[cfg(feature = "studies")]

@@ -120,6 +120,8 @@ pub struct BenchRow {
     pub gbps: f64,
     /// Time over the time of the best copy of the same bytes in the same run.
     pub ratio: f64,
+    /// Which copy was the best: `memcpy`, `loop`, `stream`.
+    pub copy: String,
     /// `cache` or `memory`: where the data lived.
     pub place: String,
 }
