@@ -36,6 +36,11 @@ fn exponent(value: f64) -> i32 {
     }
 }
 
+/// The largest of `n` absolute values; NaN is skipped.
+fn largest(n: usize, value: impl Fn(usize) -> f64) -> f64 {
+    (0..n).fold(0.0, |max: f64, i| max.max(value(i).abs()))
+}
+
 /// The canonical sum of `n` terms in the order of `T`, in f64. A term is `a * b`, added by one fma.
 fn sum<T: Real>(n: usize, term: impl Fn(usize) -> [f64; 2]) -> f64 {
     let mut carry = Carry::starting_at(0);
@@ -79,23 +84,15 @@ struct Wide {
 
 impl Wide {
     fn new<T: Real, K: Kind>(n: usize, eps: f64, x: impl Fn(usize) -> f64) -> Self {
-        let count = n as f64;
-        let largest = |value: &dyn Fn(usize) -> f64| (0..n).fold(0.0, |max: f64, i| max.max(value(i).abs()));
-        let x_exponent = exponent(largest(&x));
+        let x_exponent = exponent(largest(n, &x));
         let mut of = Self { x_exponent, d_exponent: x_exponent, m: 0.0, c: 0.0, r: 0.0 };
         if K::CENTRED {
-            of.m = sum::<T>(n, |i| [scale(x(i), -x_exponent), 1.0]) / count;
+            of.m = sum::<T>(n, |i| [scale(x(i), -x_exponent), 1.0]) / n as f64;
         }
-        // The scale of the deviations, or of eps where that is more: then var or eps is about 1.
-        let spread = largest(&|i| of.deviation(x(i)));
-        let spread = (spread > 0.0).then(|| exponent(spread) + x_exponent);
-        let floor = (eps > 0.0).then(|| exponent(eps) / 2);
-        of.d_exponent = spread.max(floor).unwrap_or(x_exponent);
-
-        let mut var = of.variance::<T, K>(n, &x);
+        let mut var = of.variance::<T, K>(n, eps, &x);
         if K::CENTRED && var < of.c * of.c {
             of.m += scale(of.c, of.d_exponent - x_exponent);
-            var = of.variance::<T, K>(n, &x);
+            var = of.variance::<T, K>(n, eps, &x);
         }
         let v = if var < 0.0 { 0.0 } else { var } + scale(eps, -2 * of.d_exponent);
         of.r = if v == 0.0 { 0.0 } else { 1.0 / v.sqrt() };
@@ -106,7 +103,14 @@ impl Wide {
         scale(scale(x, -self.x_exponent) - self.m, self.x_exponent - self.d_exponent)
     }
 
-    fn variance<T: Real, K: Kind>(&mut self, n: usize, x: &impl Fn(usize) -> f64) -> f64 {
+    fn variance<T: Real, K: Kind>(&mut self, n: usize, eps: f64, x: &impl Fn(usize) -> f64) -> f64 {
+        // The scale of the deviations, or of eps where that is more: then var or eps is about 1.
+        self.d_exponent = self.x_exponent;
+        let spread = largest(n, |i| self.deviation(x(i)));
+        let spread = (spread > 0.0).then(|| exponent(spread) + self.x_exponent);
+        let floor = (eps > 0.0).then(|| exponent(eps) / 2);
+        self.d_exponent = spread.max(floor).unwrap_or(self.x_exponent);
+
         let mean_square = sum::<T>(n, |i| [self.deviation(x(i)); 2]) / n as f64;
         if K::CENTRED {
             self.c = sum::<T>(n, |i| [self.deviation(x(i)), 1.0]) / n as f64;
@@ -132,6 +136,17 @@ impl Wide {
 /// The parameter of feature `i`.
 fn parameter<T: Real>(values: Option<&[T]>, absent: f64, i: usize) -> f64 {
     values.map_or(absent, |values| values[if values.len() == 1 { 0 } else { i }].to_f64())
+}
+
+/// The statistics of one row, as they are saved.
+///
+/// # Safety
+/// `x` is valid for reads of `n` numbers.
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn statistics<T: Real, K: Kind>(x: *const T, n: usize, eps: T) -> Moments<T> {
+    // SAFETY: the caller's, for `i < n`.
+    Wide::new::<T, K>(n, eps.to_f64(), |i| unsafe { *x.add(i) }.to_f64()).moments()
 }
 
 /// Normalise one row; gives the statistics to save.
@@ -187,18 +202,16 @@ pub(crate) unsafe fn backward<T: Real, K: Kind>(row: &Backward<'_, T>, eps: T) {
     let weight = |i: usize| parameter(row.weight, 1.0, i);
     let wide = Wide::new::<T, K>(n, eps.to_f64(), x);
 
-    let largest = |value: &dyn Fn(usize) -> f64| (0..n).fold(0.0, |max: f64, i| max.max(value(i).abs()));
-    let (w_exponent, dy_exponent) = (exponent(largest(&weight)), exponent(largest(&dy)));
+    let (w_exponent, dy_exponent) = (exponent(largest(n, weight)), exponent(largest(n, dy)));
     let factors = |i: usize| [scale(weight(i), -w_exponent), scale(dy(i), -dy_exponent)];
     let u = |i: usize| factors(i).into_iter().product::<f64>();
     let count = n as f64;
-    let along_ones = if K::CENTRED { sum::<T>(n, factors) / count } else { 0.0 };
+    let along_ones = if K::CENTRED { sum::<T>(n, |i| [u(i), 1.0]) / count } else { 0.0 };
     let along_x_hat = sum::<T>(n, |i| [u(i), wide.x_hat(x(i))]) / count;
 
     for i in 0..n {
         let x_hat = wide.x_hat(x(i));
-        let [w, g] = factors(i);
-        let orthogonal = (-x_hat).mul_add(along_x_hat, w.mul_add(g, -along_ones));
+        let orthogonal = (-x_hat).mul_add(along_x_hat, u(i) - along_ones);
         let dx_i = scale(wide.r * orthogonal, w_exponent + dy_exponent - wide.d_exponent);
         // SAFETY: the caller's, for `i < n`. dy is read before dx, which may be its memory, is written.
         unsafe {

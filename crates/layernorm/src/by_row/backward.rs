@@ -131,14 +131,17 @@ impl<T: Real, K: Kind, W: Affine<T>> Part<'_, '_, T, K, W> {
         let (call, n) = (self.call, self.call.shape.features);
         // SAFETY: the caller's.
         unsafe {
-            match call.saved {
-                Some(saved) => Some(saved.get(row)).filter(|moments| in_range(moments.rstd)),
+            let moments = match call.saved {
+                Some(saved) => saved.get(row),
                 None => {
                     let x = call.x.row(row);
                     let first = first_sum::<T, S, K, _>(s, x, n, &mut Nothing);
-                    moments::<T, S, K, _>(s, x, n, first, call.eps, &mut Nothing)
+                    let fast = moments::<T, S, K, _>(s, x, n, first, call.eps, &mut Nothing);
+                    fast.unwrap_or_else(|| wide::statistics::<T, K>(x, n, call.eps))
                 }
-            }
+            };
+            // Looked at as they are saved: so saved or not, a row is done the same way.
+            Some(moments).filter(|moments| in_range(moments.rstd))
         }
     }
 
@@ -175,9 +178,7 @@ impl<T: Real, K: Kind, W: Affine<T>> Part<'_, '_, T, K, W> {
         // SAFETY: the caller's.
         unsafe {
             let moments = self.moments(s, row)?;
-            if call.dx.is_none() {
-                return Some(Ready { moments, means: [T::from_f64(0.0); 2] });
-            }
+            // Whether dx is wanted or not: that a mean is not finite shows in dweight.
             let (x, dy) = (call.x.row(row), call.dy.row(row));
             let standardise = Standardise::<_, K>::new(s, moments);
             let terms = Projections { x, dy, weight: self.weight, standardise };
@@ -301,8 +302,9 @@ impl<T: Real, V: Copy, K: Kind, W: Affine<T>> Write<T, V, K, W> {
                 store(s, dbias, at, count, s.add(b, dy));
             }
             if let Some(dx) = self.of.dx {
-                let weight = self.weight.get(s, at, count);
-                let orthogonal = s.fnma(x_hat, self.along_x_hat, s.fma(weight, dy, self.minus_along_ones));
+                // The u that the means were taken of, so that a row of one number has no gradient.
+                let u = s.mul(self.weight.get(s, at, count), dy);
+                let orthogonal = s.fnma(x_hat, self.along_x_hat, s.add(u, self.minus_along_ones));
                 let value = s.mul(self.standardise.rstd, orthogonal);
                 if stream { s.stream(dx.add(at), value) } else { store(s, dx, at, count, value) }
             }
@@ -388,6 +390,6 @@ impl<T: Real, S: Vector<T>, K: Kind, W: Affine<T>> Terms<T, S> for Projections<T
             x_hat = s.keep_first(x_hat, count);
         }
         let u = s.mul(weight, dy);
-        [s.fma(u, x_hat, along_x_hat), if K::CENTRED { s.fma(weight, dy, along_ones) } else { along_ones }]
+        [s.fma(u, x_hat, along_x_hat), if K::CENTRED { s.add(along_ones, u) } else { along_ones }]
     }
 }
