@@ -1,14 +1,14 @@
 //! The loop over rows: statistics over contiguous features, then the affine map; forward and backward.
 //!
 //! A row takes two or three passes. Only the first reads memory, the others find the row in cache; so each
-//! row's last pass runs beside the next row's first, and the memory never waits for the arithmetic:
+//! row's last pass, which writes, runs beside the next row's others, and the memory never waits for the
+//! arithmetic:
 //!
 //! ```text
-//! forward   sum(x[0])
-//!           for each row r:  deviations(x[r]) -> m, c, rstd        from cache, prefetching x[r + 2]
-//!                            write y[r]  beside  sum(x[r + 1])     one memory loop
+//! forward   statistics(x[0])
+//!           for each row r:  write y[r]   beside  statistics(x[r + 1])
 //! backward  projections(x[0], dy[0])
-//!           for each row r:  write dx[r], add to dweight, dbias  beside  projections(x[r + 1], dy[r + 1])
+//!           for each row r:  write dx[r], add to dweight, dbias   beside  projections(x[r + 1], dy[r + 1])
 //! ```
 //!
 //! One body serves both kinds of statistics: [`Centred`] (layer norm) and [`Uncentred`] (RMS norm, where
@@ -27,6 +27,9 @@ use std::marker::PhantomData;
 /// Outputs of this many bytes are written past the cache: they would not stay in it, and a write through
 /// the cache reads its line first.
 const STREAM_FROM: usize = 2 << 20;
+
+/// How far ahead of a pass that reads memory in order to prefetch, in bytes.
+const AHEAD: usize = 2048;
 
 /// Which statistics a norm takes of a row.
 pub(crate) trait Kind: Copy + Send + Sync {
@@ -225,51 +228,34 @@ impl<T: Real, S: Vector<T>> Terms<T, S> for Deviations<T, S::V> {
     }
 }
 
-/// Asks for a row, two lines a step.
+/// Asks for the memory from an address on, which need not be anyone's.
 struct Prefetch<T>(*const T);
 
 impl<T: Real, S: Vector<T>> Beside<T, S> for Prefetch<T> {
     const STREAMS: bool = false;
 
     #[inline(always)]
-    unsafe fn step(&mut self, s: S) {
-        s.prefetch(self.0);
-        s.prefetch(self.0.wrapping_byte_add(LINE));
-        self.0 = self.0.wrapping_byte_add(2 * LINE);
+    unsafe fn step<const LINES: usize>(&mut self, s: S) {
+        for _ in 0..LINES {
+            s.prefetch(self.0);
+            self.0 = self.0.wrapping_byte_add(LINE);
+        }
     }
 }
 
-/// The first pass over a row: what [`moments`] begins with.
+/// The statistics of a row; `None` if they need more range than `T` has (see [`crate::wide`]).
+/// `beside` is other work to do meanwhile, and `ahead` the row that will be read next.
 ///
 /// # Safety
 /// `x` is valid for reads of `n` numbers, and what `beside` wants.
 #[inline(always)]
-unsafe fn first_sum<T, S, K, B>(s: S, x: *const T, n: usize, beside: &mut B) -> T
-where
-    T: Real,
-    S: Vector<T>,
-    K: Kind,
-    B: Beside<T, S>,
-{
-    // SAFETY: the caller's.
-    let [sum, _] =
-        unsafe { if K::CENTRED { sums(s, n, &Sum(x), beside) } else { sums(s, n, &Squares(x), beside) } };
-    sum
-}
-
-/// The statistics of a row, given its first sum; `None` if they need more range than `T` has
-/// (see [`crate::wide`]).
-///
-/// # Safety
-/// `x` is valid for reads of `n` numbers, and what `beside` wants.
-#[inline(always)]
-unsafe fn moments<T, S, K, B>(
+unsafe fn statistics<T, S, K, B>(
     s: S,
     x: *const T,
     n: usize,
-    first: T,
     eps: T,
     beside: &mut B,
+    ahead: *const T,
 ) -> Option<Moments<T>>
 where
     T: Real,
@@ -280,12 +266,18 @@ where
     let count = T::from_count(n);
     let zero = T::from_f64(0.0);
     if !K::CENTRED {
-        let rstd = rstd(first.div(count), eps)?;
-        return Some(Moments { m: zero, c: zero, rstd });
+        let mut beside = (beside, Prefetch(x.wrapping_byte_add(AHEAD)));
+        // SAFETY: the caller's.
+        let [squares, _] = unsafe { sums::<_, _, _, _, 2>(s, n, &Squares(x), &mut beside) };
+        return Some(Moments { m: zero, c: zero, rstd: rstd(squares.div(count), eps)? });
     }
-    let mut m = first.div(count);
+    // Half of the other work, and half of the reading, in each pass: the memory is never idle.
+    let mut first = (&mut *beside, Prefetch(x.wrapping_add(n / 2)));
     // SAFETY: the caller's.
-    let (mut c, mut var) = unsafe { deviations(s, x, n, m, beside) };
+    let [sum, _] = unsafe { sums::<_, _, _, _, 1>(s, n, &Sum(x), &mut first) };
+    let mut m = sum.div(count);
+    // SAFETY: the caller's.
+    let (mut c, mut var) = unsafe { deviations(s, x, n, m, &mut (beside, Prefetch(ahead))) };
     if var < c.mul(c) {
         m = m.add(c);
         // SAFETY: the caller's.
@@ -300,7 +292,7 @@ where
 /// mean(x - m), and the variance that follows from it and mean((x - m)^2).
 ///
 /// # Safety
-/// As [`moments`].
+/// As [`statistics`].
 #[inline(always)]
 unsafe fn deviations<T, S, B>(s: S, x: *const T, n: usize, m: T, beside: &mut B) -> (T, T)
 where
@@ -310,7 +302,7 @@ where
 {
     let count = T::from_count(n);
     // SAFETY: the caller's.
-    let [sum, squares] = unsafe { sums(s, n, &Deviations(x, s.splat(m)), beside) };
+    let [sum, squares] = unsafe { sums::<_, _, _, _, 1>(s, n, &Deviations(x, s.splat(m)), beside) };
     let c = sum.div(count);
     (c, c.neg().fma(c, squares.div(count)))
 }

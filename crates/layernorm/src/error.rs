@@ -62,6 +62,14 @@ pub enum Error {
         /// Distance between the starts of two rows.
         stride: usize,
     },
+    /// The global index of the last row is not a number.
+    #[error("{rows} rows from row {first_row} on overflow the row index")]
+    RowIndex {
+        /// Global index of the first row.
+        first_row: usize,
+        /// Number of rows.
+        rows: usize,
+    },
     /// Epsilon is negative or not finite, in `f64` or after rounding to the accumulation type.
     #[error("eps is {eps}, which is not in 0..={max}")]
     Epsilon {

@@ -4,7 +4,7 @@
 //! shape of a batch can change the speed and never a bit. `docs/numerics.md` states it for other
 //! implementations, with the reasons and the measurements.
 //!
-//! - **Sums over a row.** Blocks of 512 numbers (f64: 256). In a block, number j goes to lane j mod 32
+//! - **Sums over a row.** Blocks of 256 numbers (f64: 128). In a block, number j goes to lane j mod 32
 //!   (f64: 16), in index order, each lane starting at +0; a product is added by a true fma. The lanes of a
 //!   block combine by the tree of adjacent pairs, and so do the blocks, where an odd one moves up.
 //! - **Sums over rows** (the gradients of parameters). Chunks of eight rows, aligned to the global row index;
@@ -128,11 +128,11 @@ pub(crate) trait Beside<T: Real, S: Vector<T>> {
     /// Does the work go through memory in order? Then the sum should too, one block after the other.
     const STREAMS: bool;
 
-    /// A step of the work: about `T::LANES` numbers.
+    /// As much of the work as fills `LINES` cache lines, one or two. A step of a sum reads two.
     ///
     /// # Safety
     /// What the type says.
-    unsafe fn step(&mut self, s: S);
+    unsafe fn step<const LINES: usize>(&mut self, s: S);
 }
 
 /// No other work.
@@ -142,15 +142,29 @@ impl<T: Real, S: Vector<T>> Beside<T, S> for Nothing {
     const STREAMS: bool = false;
 
     #[inline(always)]
-    unsafe fn step(&mut self, _: S) {}
+    unsafe fn step<const LINES: usize>(&mut self, _: S) {}
 }
 
-/// The sums of `terms` over the positions `0..n`, with the steps of `beside` in the same loop.
+/// Two works, one after the other in each step.
+impl<T: Real, S: Vector<T>, A: Beside<T, S>, B: Beside<T, S>> Beside<T, S> for (&mut A, B) {
+    const STREAMS: bool = A::STREAMS || B::STREAMS;
+
+    #[inline(always)]
+    unsafe fn step<const LINES: usize>(&mut self, s: S) {
+        // SAFETY: the caller's.
+        unsafe {
+            self.0.step::<LINES>(s);
+            self.1.step::<LINES>(s);
+        }
+    }
+}
+
+/// The sums of `terms` over the positions `0..n`, with `LINES` lines of `beside` a step.
 ///
 /// # Safety
 /// Positions `0..n` of `terms` exist, and what `beside` wants.
 #[inline(always)]
-pub(crate) unsafe fn sums<T, S, A, B>(s: S, n: usize, terms: &A, beside: &mut B) -> [T; 2]
+pub(crate) unsafe fn sums<T, S, A, B, const LINES: usize>(s: S, n: usize, terms: &A, beside: &mut B) -> [T; 2]
 where
     T: Real,
     S: Vector<T>,
@@ -159,7 +173,7 @@ where
 {
     if n <= T::BLOCK {
         // SAFETY: the caller's.
-        return unsafe { last_block(s, 0, n, terms, beside) };
+        return unsafe { last_block::<T, S, A, B, LINES>(s, 0, n, terms, beside) };
     }
     let mut trees = [Tree::new(); 2];
     let mut at = 0;
@@ -169,15 +183,15 @@ where
     // SAFETY: the caller's; every call leaves `at` at a block's start, at most `n`.
     unsafe {
         if !B::STREAMS && chains <= 2 {
-            full_blocks::<T, S, A, B, 4>(s, n, &mut at, &mut trees, terms, beside);
+            full_blocks::<T, S, A, B, LINES, 4>(s, n, &mut at, &mut trees, terms, beside);
         } else if !B::STREAMS && chains <= 4 {
-            full_blocks::<T, S, A, B, 2>(s, n, &mut at, &mut trees, terms, beside);
+            full_blocks::<T, S, A, B, LINES, 2>(s, n, &mut at, &mut trees, terms, beside);
         }
-        full_blocks::<T, S, A, B, 1>(s, n, &mut at, &mut trees, terms, beside);
+        full_blocks::<T, S, A, B, LINES, 1>(s, n, &mut at, &mut trees, terms, beside);
     }
     if at < n {
         // SAFETY: the caller's.
-        let totals = unsafe { last_block(s, at, n, terms, beside) };
+        let totals = unsafe { last_block::<T, S, A, B, LINES>(s, at, n, terms, beside) };
         push(&mut trees, A::SUMS, totals);
     }
     trees.map(|tree| tree.finish())
@@ -189,7 +203,7 @@ where
 /// As [`sums`]; `at <= n`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "it is a part of `sums`, not a function of its own")]
-unsafe fn full_blocks<T, S, A, B, const K: usize>(
+unsafe fn full_blocks<T, S, A, B, const LINES: usize, const K: usize>(
     s: S,
     n: usize,
     at: &mut usize,
@@ -204,12 +218,12 @@ unsafe fn full_blocks<T, S, A, B, const K: usize>(
 {
     while n - *at >= K * T::BLOCK {
         let mut lanes = [[s.zero_lanes(); 2]; K];
-        for step in 0..T::BLOCK / T::LANES {
+        for step in 0..std::hint::black_box(T::BLOCK / T::LANES) {
             for (k, lanes) in lanes.iter_mut().enumerate() {
                 // SAFETY: block k lies below n, and the step in the block.
                 unsafe { full_step(s, *at + k * T::BLOCK + step * T::LANES, terms, lanes) };
                 // SAFETY: the caller's.
-                unsafe { beside.step(s) };
+                unsafe { beside.step::<LINES>(s) };
             }
         }
         for lanes in lanes {
@@ -224,7 +238,13 @@ unsafe fn full_blocks<T, S, A, B, const K: usize>(
 /// # Safety
 /// As [`sums`], with `n = end`; at least one position and at most a block of them.
 #[inline(always)]
-unsafe fn last_block<T, S, A, B>(s: S, mut at: usize, end: usize, terms: &A, beside: &mut B) -> [T; 2]
+unsafe fn last_block<T, S, A, B, const LINES: usize>(
+    s: S,
+    mut at: usize,
+    end: usize,
+    terms: &A,
+    beside: &mut B,
+) -> [T; 2]
 where
     T: Real,
     S: Vector<T>,
@@ -236,7 +256,7 @@ where
         // SAFETY: a step fits below `end`.
         unsafe { full_step(s, at, terms, &mut lanes) };
         // SAFETY: the caller's.
-        unsafe { beside.step(s) };
+        unsafe { beside.step::<LINES>(s) };
         at += T::LANES;
     }
     if at < end {

@@ -61,7 +61,7 @@ pub(crate) mod private {
         /// `self * a + b`, rounded once.
         fn fma(self, a: Self, b: Self) -> Self;
         fn neg(self) -> Self;
-        fn is_finite(self) -> bool;
+        fn is_finite(&self) -> bool;
 
         fn run_portable<B: Body<Self>>(body: B, s: Portable) -> B::Output
         where
@@ -129,8 +129,8 @@ pub(crate) mod private {
                     -self
                 }
                 #[inline(always)]
-                fn is_finite(self) -> bool {
-                    self.is_finite()
+                fn is_finite(&self) -> bool {
+                    <$t>::is_finite(*self)
                 }
 
                 #[inline(always)]
@@ -156,6 +156,6 @@ pub(crate) mod private {
         };
     }
 
-    number!(f32, 32, 512, (-100, 120));
-    number!(f64, 16, 256, (-960, 960));
+    number!(f32, 32, 256, (-100, 120));
+    number!(f64, 16, 128, (-960, 960));
 }

@@ -48,7 +48,7 @@ impl Shape {
         let rows = match (len, features) {
             (0, _) => 0,
             (_, 0) => return Err(ragged),
-            _ if len % features != 0 => return Err(ragged),
+            _ if !len.is_multiple_of(features) => return Err(ragged),
             _ => len / features,
         };
         Ok(Self { rows, features, stride: features })

@@ -135,8 +135,7 @@ impl<T: Real, K: Kind, W: Affine<T>> Part<'_, '_, T, K, W> {
                 Some(saved) => saved.get(row),
                 None => {
                     let x = call.x.row(row);
-                    let first = first_sum::<T, S, K, _>(s, x, n, &mut Nothing);
-                    let fast = moments::<T, S, K, _>(s, x, n, first, call.eps, &mut Nothing);
+                    let fast = statistics::<T, S, K, _>(s, x, n, call.eps, &mut Nothing, x);
                     fast.unwrap_or_else(|| wide::statistics::<T, K>(x, n, call.eps))
                 }
             };
@@ -182,7 +181,7 @@ impl<T: Real, K: Kind, W: Affine<T>> Part<'_, '_, T, K, W> {
             let (x, dy) = (call.x.row(row), call.dy.row(row));
             let standardise = Standardise::<_, K>::new(s, moments);
             let terms = Projections { x, dy, weight: self.weight, standardise };
-            let means = sums(s, n, &terms, beside).map(|sum| sum.div(T::from_count(n)));
+            let means = sums::<_, _, _, _, 2>(s, n, &terms, beside).map(|sum| sum.div(T::from_count(n)));
             means.iter().all(|mean| mean.is_finite()).then_some(Ready { moments, means })
         }
     }
@@ -334,7 +333,7 @@ impl<T: Real, V: Copy, K: Kind, W: Affine<T>> Write<T, V, K, W> {
         // SAFETY: as far as the row goes.
         unsafe {
             while self.n - self.at >= T::LANES {
-                Beside::<T, S>::step(self, s);
+                Beside::<T, S>::step::<2>(self, s);
             }
             self.plain(s, self.n);
         }
@@ -357,11 +356,12 @@ impl<T: Real, S: Vector<T>, K: Kind, W: Affine<T>> Beside<T, S> for Write<T, S::
     const STREAMS: bool = true;
 
     #[inline(always)]
-    unsafe fn step(&mut self, s: S) {
-        if self.n - self.at < T::LANES {
+    unsafe fn step<const LINES: usize>(&mut self, s: S) {
+        let count = LINES * (LINE / size_of::<T>());
+        if self.n - self.at < count {
             return;
         }
-        for _ in 0..T::LANES / S::WIDTH {
+        for _ in 0..count / S::WIDTH {
             // SAFETY: a step is left; when streaming, `start` has reached a line of dx.
             unsafe { self.numbers(s, S::WIDTH, self.put == Put::Stream) };
         }

@@ -95,24 +95,29 @@ impl<T: Real, K: Kind, W: Affine<T>, B: Affine<T>> Body<T> for Part<'_, T, K, W,
         let Some(last) = rows.end.checked_sub(1) else { return };
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
-            let mut first = first_sum::<T, S, K, _>(s, call.x.row(rows.start), n, &mut Nothing);
+            let row_at = |row: usize| call.x.row(last.min(row));
+            let start = rows.start;
+            let mut fast =
+                statistics::<T, S, K, _>(s, row_at(start), n, call.eps, &mut Nothing, row_at(start + 1));
             for row in rows {
-                let (x, y) = (call.x.row(row), call.y.row(row));
-                let next = (row < last).then(|| call.x.row(row + 1));
-                let mut ahead = Prefetch(call.x.row(last.min(row + 2)));
-                let fast = moments::<T, S, K, _>(s, x, n, first, call.eps, &mut ahead);
+                let (x, y) = (row_at(row), call.y.row(row));
                 let moments = fast.unwrap_or_else(|| wide::forward::<T, K>(x, y, n, call.eps, &call.params));
                 if let Some(saved) = call.saved {
                     saved.set(row, moments);
                 }
                 let standardise = Standardise::<_, K>::new(s, moments);
-                let mut write = Write { x, y, n, at: 0, stream, weight, bias, standardise };
-                if fast.is_none() {
-                    write.at = n; // it is written
-                }
+                let at = if fast.is_some() { 0 } else { n };
+                let mut write = Write { x, y, n, at, stream, weight, bias, standardise };
                 write.start(s);
-                if let Some(next) = next {
-                    first = first_sum::<T, S, K, _>(s, next, n, &mut write);
+                if row < last {
+                    fast = statistics::<T, S, K, _>(
+                        s,
+                        row_at(row + 1),
+                        n,
+                        call.eps,
+                        &mut write,
+                        row_at(row + 2),
+                    );
                 }
                 write.finish(s);
             }
@@ -159,7 +164,7 @@ impl<T: Real, V: Copy, K: Kind, W: Affine<T>, B: Affine<T>> Write<T, V, K, W, B>
     unsafe fn start<S: Vector<T, V = V>>(&mut self, s: S) {
         if self.stream {
             // SAFETY: as far as the row goes.
-            unsafe { self.plain(s, self.n.min(self.y.align_offset(LINE))) };
+            unsafe { self.plain(s, self.n.min(self.at + self.y.align_offset(LINE))) };
         }
     }
 
@@ -172,7 +177,7 @@ impl<T: Real, V: Copy, K: Kind, W: Affine<T>, B: Affine<T>> Write<T, V, K, W, B>
         // SAFETY: as far as the row goes.
         unsafe {
             while self.n - self.at >= T::LANES {
-                Beside::<T, S>::step(self, s);
+                Beside::<T, S>::step::<2>(self, s);
             }
             self.plain(s, self.n);
         }
@@ -197,11 +202,12 @@ impl<T: Real, S: Vector<T>, K: Kind, W: Affine<T>, B: Affine<T>> Beside<T, S> fo
     const STREAMS: bool = true;
 
     #[inline(always)]
-    unsafe fn step(&mut self, s: S) {
-        if self.n - self.at < T::LANES {
+    unsafe fn step<const LINES: usize>(&mut self, s: S) {
+        let count = LINES * (LINE / size_of::<T>());
+        if self.n - self.at < count {
             return;
         }
-        for _ in 0..T::LANES / S::WIDTH {
+        for _ in 0..count / S::WIDTH {
             // SAFETY: a step is left; when streaming, `start` has reached a line of `y`.
             unsafe {
                 let y = self.value(s, S::WIDTH);

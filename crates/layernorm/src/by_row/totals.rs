@@ -64,7 +64,7 @@ impl Split {
     fn ends(&self, row: usize) -> (bool, bool) {
         let last = row + 1 == self.shape.rows;
         let next = self.first_row + row + 1;
-        (last || next % CHUNK == 0, last || next % CHUNK == 0 && (next / CHUNK) & ((1 << self.bits) - 1) == 0)
+        (last || next.is_multiple_of(CHUNK), last || next.is_multiple_of(CHUNK << self.bits))
     }
 
     /// Nodes that a part needs at once: those that wait in the tree of a shard, and the one that grows.
@@ -187,16 +187,16 @@ impl<T: Real> Body<T> for Finish<'_, '_, T> {
                 unsafe { totals.add(s, totals.shard(waiting[level]), totals.shard(right)) };
             }
         }
-        // SAFETY: the node exists, and so do the `n` numbers of each half; every chunk has written them.
-        let totals = total.map(|shard| {
-            unsafe { totals.node(totals.shard(shard)) }
-                .map(|half| unsafe { std::slice::from_raw_parts(half, n) })
+        let total = total.map(|shard| {
+            // SAFETY: the node exists, with `n` numbers in each half; every chunk has written them.
+            unsafe { totals.node(totals.shard(shard)).map(|half| std::slice::from_raw_parts(half, n)) }
         });
         for (i, output) in outputs.into_iter().enumerate() {
             let Some(output) = output else { continue };
-            let total = totals.map_or(&[][..], |totals| totals[i]);
+            let total = total.map_or(&[][..], |halves| halves[i]);
             // SAFETY: the slice has as many numbers as it says.
-            let [sum, _] = unsafe { sums(s, total.len(), &Sum(total.as_ptr()), &mut Nothing) };
+            let [sum, _] =
+                unsafe { sums::<_, _, _, _, 1>(s, total.len(), &Sum(total.as_ptr()), &mut Nothing) };
             let per_unit = output.len() == n;
             for (j, output) in output.iter_mut().enumerate() {
                 // Of no rows there is no total.

@@ -1,0 +1,42 @@
+//! Tests of the kernels, from outside.
+//!
+//! - [`accuracy`]: the error bounds, against [`layernorm::reference`] (f32) and double-double (f64).
+//! - [`same_as_naive`]: every bit, against [`naive`], which is written from `docs/numerics.md`.
+//! - [`same_bits`]: bits do not depend on level, batch, position, stride, alignment, threads, shards.
+//! - [`properties`]: the same over random shapes and strides; nothing is written between rows.
+//! - [`special_rows`]: constant rows, NaN and infinity, no rows, no features.
+//! - [`refused`]: every wrong argument is an error that carries the numbers, before anything is written.
+//! - [`gradients`]: finite differences. [`identities`]: what holds between results.
+//! - [`conformance`]: the published vectors.
+//!
+//! All levels of the machine are tested; what it lacks is printed as skipped, and required by
+//! `LAYERNORM_REQUIRE_LEVELS`.
+
+/// Each test for f32 and for f64.
+macro_rules! for_both {
+    ($($test:ident),* $(,)?) => {
+        mod f32 {
+            $(#[test] fn $test() { super::$test::<f32>() })*
+        }
+        mod f64 {
+            $(#[test] fn $test() { super::$test::<f64>() })*
+        }
+    };
+}
+
+mod case;
+mod dd;
+mod level;
+mod naive;
+mod number;
+mod oracle;
+mod random;
+mod rows;
+
+mod accuracy;
+mod gradients;
+mod identities;
+mod properties;
+mod same_as_naive;
+mod same_bits;
+mod special_rows;
