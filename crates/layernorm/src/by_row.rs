@@ -16,6 +16,7 @@
 
 pub(crate) mod backward;
 pub(crate) mod forward;
+mod stage;
 mod totals;
 
 use crate::Real;
@@ -30,6 +31,9 @@ const STREAM_FROM: usize = 2 << 20;
 
 /// How far ahead of a pass that reads memory in order to prefetch, in bytes.
 const AHEAD: usize = 2048;
+
+/// Rows of at most this many bytes are short: memory is read some rows ahead of them.
+const SHORT: usize = 4096;
 
 /// Which statistics a norm takes of a row.
 pub(crate) trait Kind: Copy + Send + Sync {
@@ -272,7 +276,13 @@ where
         return Some(Moments { m: zero, c: zero, rstd: rstd(squares.div(count), eps)? });
     }
     // Half of the other work, and half of the reading, in each pass: the memory is never idle.
-    let mut first = (&mut *beside, Prefetch(x.wrapping_add(n / 2)));
+    // Of a long row the second half is fetched in the first pass, and the first half of the next row in the
+    // second; of short rows, one that comes soon enough.
+    let row = n * size_of::<T>();
+    let soon = x.wrapping_byte_add(row.max(AHEAD));
+    let (rest, ahead) =
+        if row <= SHORT { (soon, soon.wrapping_add(n / 2)) } else { (x.wrapping_add(n / 2), ahead) };
+    let mut first = (&mut *beside, Prefetch(rest));
     // SAFETY: the caller's.
     let [sum, _] = unsafe { sums::<_, _, _, _, 1>(s, n, &Sum(x), &mut first) };
     let mut m = sum.div(count);

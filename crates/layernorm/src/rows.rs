@@ -113,8 +113,7 @@ impl<'a, T> Rows<'a, T> {
 
     /// Row `index`, if there is one.
     pub fn row(&self, index: usize) -> Option<&'a [T]> {
-        let start = index * self.shape.stride;
-        (index < self.shape.rows).then(|| &self.data[start..start + self.shape.features])
+        (index < self.shape.rows).then(|| &self.data[index * self.shape.stride..][..self.shape.features])
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -241,6 +240,11 @@ impl<'a, T> Target<'a, T> {
     pub(crate) fn column(what: &'static str, numbers: &'a mut [T], rows: usize) -> Result<Self, Error> {
         expect_column(what, numbers.len(), rows)?;
         Ok(Self { start: numbers.as_mut_ptr(), stride: 1, life: PhantomData })
+    }
+
+    /// Does a row start every `distance` numbers?
+    pub(crate) fn is_every(self, distance: usize) -> bool {
+        self.stride == distance
     }
 
     /// All of `memory`, a row every `stride` numbers.

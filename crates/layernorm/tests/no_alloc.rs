@@ -49,7 +49,12 @@ fn one_thread() -> Run {
 
 #[test]
 fn the_count_counts() {
-    assert_eq!(allocations(|| Ok(drop(vec![0u8; 10]))), 1);
+    let mut kept = Vec::new();
+    let one = allocations(|| {
+        kept = vec![7u8; 10];
+        Ok(())
+    });
+    assert_eq!((one, kept.len()), (1, 10));
 }
 
 #[test]

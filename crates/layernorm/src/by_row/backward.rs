@@ -4,6 +4,7 @@
 //! dx = rstd (u - mean(u) - x_hat mean(u x_hat)), where RMS norm has no mean(u);
 //! dweight = sum over rows of dy x_hat, dbias = sum over rows of dy.
 
+use super::stage::Stage;
 use super::totals::{Split, Tree};
 use super::*;
 use crate::rows::Shape;
@@ -205,11 +206,16 @@ impl<T: Real, K: Kind, W: Affine<T>> Body<T> for Part<'_, '_, T, K, W> {
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let mut ready = self.project(s, self.rows.start, &mut Nothing);
+            let mut stage = match call.dx {
+                Some(dx) if put == Put::Stream => Stage::new(dx, self.rows.start, call.shape.features),
+                _ => None,
+            };
+            let put = if stage.is_some() { Put::Store } else { put };
             for row in self.rows.clone() {
                 let pointers = Pointers {
                     x: call.x.row(row),
                     dy: call.dy.row(row),
-                    dx: call.dx.map(|dx| dx.row(row)),
+                    dx: call.dx.map(|dx| stage.as_mut().map_or(dx.row(row), Stage::slot)),
                     totals: totals.as_ref().map(Tree::current),
                 };
                 let mut write = Write::new(s, &self, pointers, put, ready);
@@ -221,9 +227,15 @@ impl<T: Real, K: Kind, W: Affine<T>> Body<T> for Part<'_, '_, T, K, W> {
                     ready = self.project(s, row + 1, &mut write);
                 }
                 write.finish(s);
+                if let Some(stage) = &mut stage {
+                    stage.row_done(s);
+                }
                 if let Some(totals) = &mut totals {
                     totals.row_done(s, row);
                 }
+            }
+            if let Some(stage) = &mut stage {
+                stage.finish(s);
             }
         }
         if put == Put::Stream {

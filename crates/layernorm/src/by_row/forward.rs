@@ -1,5 +1,6 @@
 //! The forward loop over rows.
 
+use super::stage::Stage;
 use super::*;
 use crate::rows::{Shape, Source};
 use crate::vector::{Body, dispatch};
@@ -99,8 +100,11 @@ impl<T: Real, K: Kind, W: Affine<T>, B: Affine<T>> Body<T> for Part<'_, T, K, W,
             let start = rows.start;
             let mut fast =
                 statistics::<T, S, K, _>(s, row_at(start), n, call.eps, &mut Nothing, row_at(start + 1));
+            let mut stage = if stream { Stage::new(call.y, start, n) } else { None };
+            let stream = stream && stage.is_none();
             for row in rows {
-                let (x, y) = (row_at(row), call.y.row(row));
+                let x = row_at(row);
+                let y = stage.as_mut().map_or(call.y.row(row), Stage::slot);
                 let moments = fast.unwrap_or_else(|| wide::forward::<T, K>(x, y, n, call.eps, &call.params));
                 if let Some(saved) = call.saved {
                     saved.set(row, moments);
@@ -120,6 +124,12 @@ impl<T: Real, K: Kind, W: Affine<T>, B: Affine<T>> Body<T> for Part<'_, T, K, W,
                     );
                 }
                 write.finish(s);
+                if let Some(stage) = &mut stage {
+                    stage.row_done(s);
+                }
+            }
+            if let Some(stage) = &mut stage {
+                stage.finish(s);
             }
         }
         if stream {

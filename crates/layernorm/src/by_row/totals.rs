@@ -34,8 +34,7 @@ impl Split {
         let Some(last) = shape.rows.checked_sub(1) else {
             return Ok(Self { shape, first_row, bits: 0, first_shard: 0, shards: 0, parts: 1 });
         };
-        let last =
-            first_row.checked_add(last).ok_or(Error::Overflow { rows: first_row, stride: shape.rows })?;
+        let last = first_row.checked_add(last).ok_or(Error::RowIndex { first_row, rows: shape.rows })?;
         let (first, last) = (first_row / CHUNK, last / CHUNK);
         let shards = |bits: u32| (last >> bits) - (first >> bits) + 1;
         let one_shard = usize::BITS - (first ^ last).leading_zeros();
@@ -63,7 +62,8 @@ impl Split {
     /// Does a node end with this row, and does a shard?
     fn ends(&self, row: usize) -> (bool, bool) {
         let last = row + 1 == self.shape.rows;
-        let next = self.first_row + row + 1;
+        // After the last row that has an index comes 0, which ends everything.
+        let next = (self.first_row + row).wrapping_add(1);
         (last || next.is_multiple_of(CHUNK), last || next.is_multiple_of(CHUNK << self.bits))
     }
 
@@ -76,8 +76,12 @@ impl Split {
     /// The totals, in the memory of `workspace`.
     pub(crate) fn totals<'a, T: Real>(self, workspace: &'a mut Workspace<T>) -> Result<Totals<'a, T>, Error> {
         let line = LINE / size_of::<T>();
-        let half = self.shape.features.next_multiple_of(line);
-        let nodes = self.parts * self.slots() + self.shards;
+        // Of no rows there are no nodes, however long they would be.
+        let (nodes, features) = match self.shards {
+            0 => (0, 0),
+            shards => (self.parts * self.slots() + shards, self.shape.features),
+        };
+        let half = features.next_multiple_of(line);
         let len = nodes.checked_mul(2 * half).and_then(|len| len.checked_add(line));
         let memory = workspace.room(len.ok_or(Error::Overflow { rows: nodes, stride: 2 * half })?);
         let aligned = memory.as_ptr().align_offset(LINE).min(line);

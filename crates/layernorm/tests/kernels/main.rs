@@ -34,9 +34,11 @@ mod random;
 mod rows;
 
 mod accuracy;
+mod conformance;
 mod gradients;
 mod identities;
 mod properties;
+mod refused;
 mod same_as_naive;
 mod same_bits;
 mod special_rows;
