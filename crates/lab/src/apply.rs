@@ -28,10 +28,10 @@ pub struct ApplyArgs {
     #[arg(long, value_name = "OUT.safetensors")]
     pub output: PathBuf,
     /// Added to the variance (to the mean square, in RMS norm) under the root
-    #[arg(long, default_value_t = 1e-5, allow_negative_numbers = true)]
+    #[arg(long, default_value_t = 1e-5, allow_hyphen_values = true)]
     pub eps: f64,
     /// The first of the axes that are normalised together, to the last; -1 is the last
-    #[arg(long, value_name = "K", default_value_t = -1, allow_negative_numbers = true)]
+    #[arg(long, value_name = "K", default_value_t = -1, allow_hyphen_values = true)]
     pub axis: i64,
     /// Instruction set: portable, neon, avx2 or avx512; changes the speed, never a bit [default: the widest here]
     #[arg(long)]
@@ -158,7 +158,7 @@ impl File<'_> {
         for slot in self.reads() {
             *tensors.slot(slot) = self.get(slot).map(|view| self.read(problem, slot, &view)).transpose()?;
         }
-        for &slot in operator.forward.needs.iter().filter(|&&slot| self.get(slot).is_none()) {
+        if let Some(&slot) = operator.forward.needs.iter().find(|&&slot| tensors.get(slot).is_none()) {
             return Err(self.missing(slot));
         }
         let how = How { run, ..How::default() };

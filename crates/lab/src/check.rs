@@ -192,3 +192,85 @@ fn command_line(arguments: &CheckArgs) -> String {
     }
     command
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operators::{ALL, Float, How, Kernels, Problem, Tensors};
+    use indicatif::ProgressBar;
+
+    static GO_ON: AtomicBool = AtomicBool::new(false);
+
+    fn checker(operator: &'static Operator) -> Checker<'static> {
+        let levels = Level::available().collect();
+        Checker { operators: vec![operator], levels, thorough: false, seed: 0, stop: &GO_ON }
+    }
+
+    /// Layer norm by the mean of squares, as some libraries do it.
+    fn one_pass(problem: &Problem, how: &How, tensors: &mut Tensors<f32>) -> Result<(), layernorm::Error> {
+        (ALL[0].f32.forward)(problem, how, tensors)?;
+        let (Some(x), Some(y)) = (&tensors.x, &mut tensors.y) else { return Ok(()) };
+        let n = problem.features() as f32;
+        let parameter = |values: &Option<Vec<f32>>, absent: f32, j: usize| {
+            values.as_ref().map_or(absent, |values| values[if values.len() == 1 { 0 } else { j }])
+        };
+        for (x, y) in x.chunks(problem.features()).zip(y.chunks_mut(problem.features())) {
+            let mean = x.iter().sum::<f32>() / n;
+            let var = x.iter().map(|x| x * x).sum::<f32>() / n - mean * mean;
+            let r = 1.0 / (var + f32::narrow(problem.eps)).sqrt();
+            for (j, (x, y)) in x.iter().zip(y).enumerate() {
+                *y = (x - mean) * r * parameter(&tensors.weight, 1.0, j) + parameter(&tensors.bias, 0.0, j);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_inaccurate_kernel_is_found_out() {
+        static ONE_PASS: Operator =
+            Operator { name: "one_pass", f32: Kernels { forward: one_pass, ..ALL[0].f32 }, ..ALL[0] };
+        let findings = errors::run::<f32>(&checker(&ONE_PASS), &ProgressBar::hidden()).unwrap();
+        for error in findings.worst.into_report() {
+            assert_eq!(error.worst > error.bound, error.quantity == "y", "{error:?}");
+        }
+    }
+
+    /// Layer norm that looks at the size of its batch, lets NaN out of its row and writes between rows.
+    fn careless(problem: &Problem, how: &How, tensors: &mut Tensors<f32>) -> Result<(), layernorm::Error> {
+        (ALL[0].f32.forward)(problem, how, tensors)?;
+        let poisoned = tensors.x.as_ref().is_some_and(|x| x.iter().any(|x| x.is_nan()));
+        let Some(y) = tensors.y.as_mut() else { return Ok(()) };
+        if problem.rows() == 683 {
+            y[0] = y[0].next_up();
+        }
+        if poisoned {
+            y[problem.features()] = f32::NAN;
+        }
+        if let Some([_, layout]) = how.layout
+            && layout.stride > problem.features()
+        {
+            y[layout.offset + problem.features()] = 0.0;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_careless_kernel_is_found_out() {
+        static CARELESS: Operator =
+            Operator { name: "careless", f32: Kernels { forward: careless, ..ALL[0].f32 }, ..ALL[0] };
+        for case in bits::run(&checker(&CARELESS), &ProgressBar::hidden()).unwrap() {
+            let found = ["batches", "rows apart", "NaN"].iter().any(|start| case.what.starts_with(start));
+            assert_eq!(case.differing > 0, found, "{case:?}");
+        }
+    }
+
+    #[test]
+    fn every_level_is_listed_and_none_passes_untested() {
+        let levels = [Level::Portable];
+        for level in Level::ALL {
+            let status = status(level, &levels);
+            assert_eq!(status.available, level == Level::Portable);
+            assert_eq!(status.note.starts_with("skipped"), level != Level::Portable, "{status:?}");
+        }
+    }
+}

@@ -25,7 +25,7 @@ pub fn operator(name: &str) -> Result<&'static Operator, String> {
 }
 
 /// An operator of the family.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Operator {
     /// Its name, in commands and reports.
     pub name: &'static str,
@@ -82,7 +82,7 @@ impl Operator {
 }
 
 /// What a pass reads and writes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Signature {
     /// What it can't do without.
     pub needs: &'static [Slot],
@@ -95,7 +95,7 @@ pub struct Signature {
 }
 
 /// An operator in one precision.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Kernels<T> {
     /// From input to output: writes those outputs for which there is memory.
     pub forward: Pass<T>,

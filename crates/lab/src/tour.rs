@@ -28,7 +28,7 @@ pub fn run() -> Result<bool, Error> {
     store::write_json(&runs.join(report::CHECK), &checked)?;
     print(&format!("check: {}\n       {}", headline::check(&checked), headline::bits(&checked)))?;
 
-    let timed = bench::run(&BenchArgs::default(), interrupt::ctrl_c())?;
+    let timed = bench::run(&BenchArgs { quick: true, ..BenchArgs::default() }, interrupt::ctrl_c())?;
     store::write_json(&runs.join(report::BENCH), &timed)?;
     print(&format!("bench: {}", headline::bench(&timed)))?;
 

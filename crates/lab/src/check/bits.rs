@@ -12,10 +12,21 @@ use layernorm::{Level, Run, Threads};
 use rayon::ThreadPool;
 use std::ops::Range;
 
-/// Rows and features. The kernels change their ways at 512 (f64: 256) numbers a row, at outputs of 2 MiB (683 rows of
-/// 768 in f32), and, over threads, at 32768 numbers each.
-const SHAPES: &[(usize, usize)] =
-    &[(1000, 64), (700, 768), (40, 513), (67, 31), (9, 8192), (129, 4096), (3, 100_000)];
+/// Rows and features. The kernels change their ways where rows are longer than a block (256 numbers; f64: 128), where
+/// an output reaches 2 MiB (683 rows of 768 in f32), where rows of such an output are longer than 2 KiB (512 numbers
+/// in f32), and, over threads, at 32768 numbers for each.
+const SHAPES: &[(usize, usize)] = &[
+    (1000, 64),
+    (700, 768),
+    (40, 513),
+    (67, 31),
+    (9, 8192),
+    (129, 4096),
+    (3, 100_000),
+    (9001, 61),
+    (1030, 512),
+    (1025, 256),
+];
 
 /// Threads that a batch is split over.
 const THREADS: [usize; 4] = [1, 2, 3, 7];
@@ -129,9 +140,15 @@ impl<T: Float> Bits<'_, T> {
     /// The inputs of some rows.
     fn part(&self, rows: Range<usize>) -> (Problem, Tensors<T>) {
         let n = self.problem.features();
-        let mut inputs = self.inputs.clone();
-        for slot in [Slot::X, Slot::Dy] {
-            *inputs.slot(slot) = self.inputs.get(slot).map(|all| all[rows.start * n..rows.end * n].to_vec());
+        let Operator { forward, backward, .. } = self.operator;
+        let mut inputs = Tensors::default();
+        for &slot in [forward.needs, forward.takes, backward.needs].into_iter().flatten() {
+            let range = match self.extent(slot) {
+                Extent::Whole => rows.start * n..rows.end * n,
+                Extent::Rows => rows.clone(),
+                Extent::Units => 0..self.inputs.get(slot).map_or(0, Vec::len),
+            };
+            *inputs.slot(slot) = self.inputs.get(slot).map(|all| all[range].to_vec());
         }
         (Problem::matrix(rows.len(), n, self.problem.eps), inputs)
     }
@@ -166,19 +183,15 @@ impl<T: Float> Bits<'_, T> {
 
     fn batches(&self) -> Result<Equal, Error> {
         let (rows, n) = (self.problem.rows(), self.problem.features());
-        // Each size where rows are short; else both sides of each threshold, and some more.
+        // Each size of the shape that is made for it; else both sides of each threshold, and some more.
         let near = |numbers: usize| (numbers / n).saturating_sub(1)..=numbers / n + 2;
-        let [first_two_threads, streaming] = [1 << 16, (2 << 20) / size_of::<T>()].map(near);
+        let [two_threads, streaming] = [1 << 16, (2 << 20) / size_of::<T>()].map(near);
+        let some = |size: usize| size < 20 || size.is_multiple_of(97) || self.checker.thorough || n == 64;
         let wanted = |size: &usize| {
-            self.checker.thorough
-                || n <= 64
-                || *size < 20
-                || size % 97 == 0
-                || first_two_threads.contains(size)
-                || streaming.contains(size)
+            two_threads.contains(size) || streaming.contains(size) || (*size <= BATCH && some(*size))
         };
         let mut equal = Equal::default();
-        for size in (1..=rows.min(BATCH)).filter(wanted) {
+        for size in (1..=rows).filter(wanted) {
             let (problem, inputs) = self.part(0..size);
             let part = self.pools[1].install(|| self.run(&problem, &How::default(), inputs))?;
             self.compare_rows(&mut equal, &part, 0..size);
@@ -200,7 +213,9 @@ impl<T: Float> Bits<'_, T> {
     fn strides(&self) -> Result<Equal, Error> {
         let n = self.problem.features();
         let mut equal = Equal::default();
-        for (offsets, pads) in [([0, 1], [1, 0]), ([3, 0], [0, 3]), ([5, 2], [16, 17]), ([1, 7], [32, 1])] {
+        for (offsets, pads) in
+            [([0, 1], [1, 0]), ([3, 5], [0, 0]), ([3, 0], [0, 3]), ([5, 2], [16, 17]), ([1, 7], [32, 1])]
+        {
             let layout = [0, 1].map(|i| Layout { offset: offsets[i], stride: n + pads[i] });
             let how = How { layout: Some(layout), ..How::default() };
             let mut apart = self.base.clone();
@@ -227,7 +242,8 @@ impl<T: Float> Bits<'_, T> {
 
     /// Rows apart, with [`BETWEEN`] between them.
     fn lay_out(&self, rows: &[T], layout: Layout) -> Vec<T> {
-        let mut all = vec![T::narrow(BETWEEN); layout.offset + self.problem.rows() * layout.stride];
+        // A line more at the end.
+        let mut all = vec![T::narrow(BETWEEN); layout.offset + self.problem.rows() * layout.stride + 16];
         for (i, row) in rows.chunks(self.problem.features()).enumerate() {
             all[layout.offset + i * layout.stride..][..row.len()].copy_from_slice(row);
         }

@@ -10,10 +10,10 @@ use indicatif::ProgressBar;
 use layernorm::{Level, Run, Threads};
 use rayon::prelude::*;
 
-/// Lengths of rows: around lanes (32, 16), blocks (512, 256), pairs and trees of blocks.
+/// Lengths of rows: around lanes (32, 16), blocks (256, 128), pairs and trees of blocks.
 const LENGTHS: &[usize] = &[
-    1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 64, 100, 255, 256, 257, 511, 512, 513, 768, 1024, 1500, 4096, 16385,
-    65536,
+    1, 2, 3, 7, 15, 16, 17, 31, 32, 33, 64, 100, 127, 128, 129, 255, 256, 257, 511, 512, 513, 768, 1024,
+    1500, 4096, 16385, 65536,
 ];
 
 /// |mean| / std.

@@ -52,7 +52,7 @@ fn errors(errors: &[WorstError]) -> String {
             error.quantity.clone(),
             levels.join(" "),
             error.at.clone(),
-            format!("{:.2}", error.worst),
+            if error.worst < 1e6 { format!("{:.2}", error.worst) } else { format!("{:.0e}", error.worst) },
             format!("{:.1}", error.bound),
             if error.worst <= error.bound { "held".into() } else { "BROKEN".into() },
             error.rows.to_string(),

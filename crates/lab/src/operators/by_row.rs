@@ -67,13 +67,10 @@ pub(super) fn param_gradients<'a, T>(
     dbias: &'a mut Option<Vec<T>>,
     workspace: &'a mut Workspace<T>,
 ) -> Option<ParamGradients<'a, T>> {
-    (dweight.is_some() || dbias.is_some()).then(|| ParamGradients {
-        dweight: dweight.as_deref_mut(),
-        dbias: dbias.as_deref_mut(),
-        accumulate: how.accumulate,
-        first_row: how.first_row,
-        workspace,
-    })
+    let wanted = dweight.is_some() || dbias.is_some();
+    let (dweight, dbias) = (dweight.as_deref_mut(), dbias.as_deref_mut());
+    let (accumulate, first_row) = (how.accumulate, how.first_row);
+    wanted.then_some(ParamGradients { dweight, dbias, accumulate, first_row, workspace })
 }
 
 /// The exact results of both passes.

@@ -12,7 +12,7 @@ pub(super) fn wide(values: &[f64]) -> Vec<TwoFloat> {
     values.iter().map(|&value| value.into()).collect()
 }
 
-/// A row scaled by 2^-exponent, so that no square overflows or vanishes.
+/// A row, its deviations scaled by 2^-exponent, so that no square overflows or vanishes.
 struct Row {
     exponent: i32,
     mean: TwoFloat,
@@ -47,7 +47,7 @@ pub(super) fn rows(problem: &Problem, tensors: &Tensors<f64>, centred: bool) -> 
             add(&mut gradients.dweight, row.x_hat.iter().zip(dy).map(|(x_hat, &dy)| *x_hat * dy));
             add(&mut gradients.dbias, dy.iter().map(|&dy| dy.into()));
         }
-        truth.mean.extend(centred.then(|| scale(row.mean, row.exponent)));
+        truth.mean.extend(centred.then_some(row.mean));
         truth.rstd.push(scale(row.rstd, -row.exponent));
     }
     truth.gradients = tensors.dy.is_some().then_some(gradients);
@@ -56,14 +56,20 @@ pub(super) fn rows(problem: &Problem, tensors: &Tensors<f64>, centred: bool) -> 
 
 impl Row {
     fn new(x: &[f64], eps: f64, centred: bool) -> Self {
-        let largest = x.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
-        let exponent = exponent(largest).max(if eps > 0.0 { exponent(eps) / 2 } else { i32::MIN });
-        let x: Vec<f64> = x.iter().map(|&x| libm::scalbn(x, -exponent)).collect();
-        let mean = if centred { mean(x.iter().map(|&x| x.into())) } else { 0.0.into() };
-        let deviations: Vec<TwoFloat> = x.iter().map(|&x| x - mean).collect();
-        let spread = deviations.iter().map(|d| d * d);
-        let rstd = reciprocal_root(self::mean(spread) + libm::scalbn(eps, -2 * exponent));
-        Self { exponent, mean, rstd, x_hat: deviations.iter().map(|d| d * rstd).collect() }
+        let largest =
+            |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, |max: f64, value| max.max(value.abs()));
+        let of_x = exponent(largest(&mut x.iter().copied()));
+        let x: Vec<TwoFloat> = x.iter().map(|&x| libm::scalbn(x, -of_x).into()).collect();
+        let mean = if centred { mean(x.iter().copied()) } else { 0.0.into() };
+        let deviations: Vec<TwoFloat> = x.iter().map(|x| x - mean).collect();
+        // Whichever counts more, the deviations or eps, becomes about 1.
+        let spread = exponent(largest(&mut deviations.iter().map(|d| d.hi()))) + of_x;
+        let exponent = spread.max(if eps > 0.0 { exponent(eps).div_euclid(2) } else { i32::MIN });
+        let deviations: Vec<TwoFloat> = deviations.into_iter().map(|d| scale(d, of_x - exponent)).collect();
+        let var = self::mean(deviations.iter().map(|d| d * d));
+        let rstd = reciprocal_root(var + libm::scalbn(eps, -2 * exponent));
+        let x_hat = deviations.iter().map(|d| d * rstd).collect();
+        Self { exponent, mean: scale(mean, of_x), rstd, x_hat }
     }
 
     fn input_gradient(&self, u: &[TwoFloat], centred: bool) -> Vec<TwoFloat> {
@@ -97,7 +103,8 @@ fn reciprocal_root(v: TwoFloat) -> TwoFloat {
 }
 
 fn exponent(value: f64) -> i32 {
-    if value == 0.0 || !value.is_finite() { i32::MIN / 4 } else { libm::ilogb(value) }
+    // Zero lies below all others, and twice that is still a number.
+    if value == 0.0 || !value.is_finite() { -100_000 } else { libm::ilogb(value) }
 }
 
 fn scale(value: TwoFloat, exponent: i32) -> TwoFloat {
@@ -132,6 +139,16 @@ mod tests {
             for (y, exact) in truth.y.iter().zip([-1.0, 1.0]) {
                 assert!((*y - exact).hi().abs() < 2f64.powi(-95), "{x:?}: {y:?}");
             }
+        }
+    }
+
+    #[test]
+    fn eps_counts_where_nothing_else_does() {
+        for x in [[1.7e308; 2], [0.0; 2], [1e-320; 2]] {
+            let problem = Problem::matrix(1, 2, 1e-12);
+            let truth = rows(&problem, &Tensors { x: Some(x.to_vec()), ..Tensors::default() }, true);
+            assert!((truth.rstd[0] / 1e6 - 1.0).hi().abs() < 1e-15, "{x:?}: {:?}", truth.rstd);
+            assert_eq!(truth.mean[0], x[0]);
         }
     }
 

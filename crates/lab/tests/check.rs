@@ -1,0 +1,114 @@
+//! `layernorm check` and `layernorm bench`: what they print, and how they end.
+
+mod common;
+
+use common::{json, layernorm, run, stderr, stdout};
+
+#[test]
+fn a_check_holds_and_says_what_it_saw() {
+    let output = run(&["check", "--operators", "rms_norm", "--seed", "7", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let summary = json(&output);
+    assert_eq!(summary["passed"], true);
+    assert_eq!(summary["command"], "layernorm check --operators rms_norm --seed 7");
+    let levels = summary["levels"].as_array().unwrap();
+    let names: Vec<_> = levels.iter().map(|level| level["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["portable", "neon", "avx2", "avx512"]);
+    let tested: Vec<_> = levels.iter().filter(|level| level["available"] == true).collect();
+    for level in levels.iter().filter(|level| level["available"] == false) {
+        assert!(level["note"].as_str().unwrap().starts_with("skipped"), "{level}");
+    }
+    let errors = summary["errors"].as_array().unwrap();
+    // Five outputs, two types.
+    assert_eq!(errors.len(), 10 * tested.len());
+    for error in errors {
+        assert!(error["worst"].as_f64().unwrap() <= error["bound"].as_f64().unwrap(), "{error}");
+        assert!(error["rows"].as_u64().unwrap() > 1000, "{error}");
+        assert!(tested.iter().any(|level| level["name"] == error["level"]), "{error}");
+    }
+    assert!(summary["bits"].as_array().unwrap().iter().all(|case| case["cases"].as_u64().unwrap() > 0));
+}
+
+#[test]
+fn one_level_can_be_checked_alone() {
+    let output = run(&["check", "--operators", "layer_norm", "--level", "portable"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.contains("Everything held") && text.contains("avx512    skipped"), "{text}");
+}
+
+#[test]
+fn a_level_that_is_not_here_is_no_success() {
+    let absent = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };
+    for command in ["check", "bench"] {
+        let output = run(&[command, "--level", absent]);
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        assert!(stderr(&output).contains("is not available here"), "{}", stderr(&output));
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn a_bench_gives_a_line_for_each_pass_and_number_of_threads() {
+    let arguments = ["bench", "--shapes", "3x64,40x1000", "--threads", "1,2", "--rounds", "1", "--json"];
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let summary = json(&output);
+    assert_eq!(summary["command"], "layernorm bench --shapes 3x64,40x1000 --threads 1,2 --rounds 1");
+    let rows = summary["rows"].as_array().unwrap();
+    // Shapes, operators, directions, threads.
+    assert_eq!(rows.len(), 2 * 2 * 2 * 2);
+    for row in rows {
+        assert!(row["ns"].as_f64().unwrap() > 0.0 && row["ratio"].as_f64().unwrap() > 0.0, "{row}");
+    }
+    let text = stdout(&run(&["bench", "--shapes", "3x64", "--dtype", "f64", "--rounds", "1"]));
+    assert!(text.contains("3 x 64") && text.contains("f64") && text.contains("best copy"), "{text}");
+}
+
+#[test]
+fn bad_use_is_refused() {
+    for (arguments, says) in [
+        (vec!["bench", "--shapes", "64"], "is not rows x features"),
+        (vec!["bench", "--shapes", "0x64"], "is not rows x features"),
+        (vec!["bench", "--shapes", "99999999999x99999999999"], "million numbers"),
+        (vec!["bench", "--rounds", "0"], "invalid"),
+        (vec!["bench", "--operators", "laser_norm"], "there are: layer_norm, rms_norm"),
+        (vec!["check", "--operators", "laser_norm"], "there are: layer_norm, rms_norm"),
+        (vec!["check", "--level", "mmx"], "names no level"),
+    ] {
+        let output = run(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains(says), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+/// A reader that has seen enough, such as `head`, is not met with a panic.
+#[test]
+fn a_closed_pipe_is_no_crash() {
+    let mut child = layernorm(&["bench", "--shapes", "3x64", "--rounds", "1"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_with_130() {
+    for command in [&["check", "--thorough"][..], &["bench", "--shapes", "16384x1024", "--rounds", "60000"]] {
+        let mut child = layernorm(command)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        let kill =
+            std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{command:?}");
+    }
+}

@@ -1,0 +1,44 @@
+//! The command line itself.
+
+mod common;
+
+use common::{run, stderr, stdout};
+
+#[test]
+fn help_teaches() {
+    for (arguments, says) in [
+        (&["--help"][..], &["Examples:", "Exit status:", "apply", "check", "bench", "study", "report"][..]),
+        (&["check", "--help"], &["Examples:", "max(1, |x_hat|)", "2^-24"]),
+        (&["bench", "--help"], &["Examples:", "best of"]),
+        (&["apply", "--help"], &["Examples:", "x.shape[..axis]", "weight", "dbias"]),
+    ] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        for says in says {
+            assert!(stdout(&output).contains(says), "{arguments:?} does not say {says:?}");
+        }
+    }
+    assert!(stdout(&run(&["--version"])).starts_with("layernorm "));
+}
+
+#[test]
+fn bad_use_ends_with_2() {
+    for arguments in [&["dance"][..], &["apply"], &["check", "--loudly"]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+/// A build without the studies says so, and how to have them.
+#[cfg(not(feature = "studies"))]
+#[test]
+fn without_studies_it_says_how_to_have_them() {
+    for arguments in
+        [&[][..], &["study", "run", "mnist", "--budget", "quick"], &["study"], &["report", "--json"]]
+    {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(stderr(&output).contains("cargo run --release"), "{arguments:?}: {}", stderr(&output));
+    }
+}

@@ -1,0 +1,31 @@
+//! Running the program.
+
+use std::process::{Command, Output};
+
+/// The program.
+pub(crate) fn layernorm(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_layernorm"));
+    command.args(arguments).env_remove("LAYERNORM_LEVEL");
+    command
+}
+
+/// Runs it to its end.
+pub(crate) fn run(arguments: &[&str]) -> Output {
+    layernorm(arguments).output().expect("the program starts")
+}
+
+/// Its standard output.
+pub(crate) fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+/// Its standard error.
+pub(crate) fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("text")
+}
+
+/// The one JSON document that it printed.
+#[allow(dead_code, reason = "not every test file looks at JSON")]
+pub(crate) fn json(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout).expect("one JSON document on standard output")
+}
