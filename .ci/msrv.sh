@@ -5,4 +5,4 @@ source "$(dirname "$0")/common.sh"
 msrv="$(sed -n 's/^rust-version = "\(.*\)"/\1/p' crates/layernorm/Cargo.toml)"
 rustup toolchain list 2>/dev/null | grep -q "^$msrv" \
     || skip "Rust $msrv is not installed (rustup toolchain install $msrv --profile minimal)"
-say cargo "+$msrv" check --locked -p layernorm --all-features --target-dir target/msrv
+say cargo "+$msrv" check --locked -p layernorm --all-features --target-dir "${CARGO_TARGET_DIR:-target}/msrv"
