@@ -51,3 +51,8 @@ pub use rows::{Rows, RowsMut};
 pub use run::{Run, Threads};
 pub use stats::{Stats, StatsMut, StatsRef};
 pub use workspace::Workspace;
+
+/// The code of README.md, run as a test.
+#[doc = include_str!("../../../README.md")]
+#[cfg(doctest)]
+struct Readme;

@@ -8,6 +8,7 @@ use std::ops::Range;
 const WORTH_A_THREAD: usize = 32 << 10;
 
 /// How many parts `threads` can work on at once where there are `rows` rows of `features`. At least one.
+#[cfg_attr(not(feature = "rayon"), allow(unused_variables, reason = "one thread needs not ask what pays"))]
 pub(crate) fn parts(threads: Threads, rows: usize, features: usize) -> usize {
     match threads {
         Threads::One => 1,
