@@ -10,6 +10,7 @@ use crate::report::model::BitCase;
 use indicatif::ProgressBar;
 use layernorm::{Level, Run, Threads};
 use rayon::ThreadPool;
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// Rows and features. The kernels change their ways where rows are longer than a block (256 numbers; f64: 128), where
@@ -65,52 +66,67 @@ fn tests<'a, T: Float>() -> [(&'static str, Test<'a, T>); 9] {
     ]
 }
 
+/// A batch for an operator: its index in [`SHAPES`], and whether in f64.
+type Job = (&'static Operator, u32, bool);
+
+fn jobs(checker: &Checker<'_>) -> Vec<Job> {
+    let shapes = || (0u32..).zip(SHAPES).map(|(index, _)| index);
+    let of =
+        |&operator| shapes().flat_map(move |shape| [false, true].map(|double| (operator, shape, double)));
+    checker.operators.iter().flat_map(of).collect()
+}
+
 /// The steps of [`run`].
 pub(super) fn steps(checker: &Checker<'_>) -> u64 {
-    (2 * checker.operators.len() * SHAPES.len()) as u64
+    jobs(checker).len() as u64
 }
 
 /// Everything, for every operator, in f32 and f64.
 pub(super) fn run(checker: &Checker<'_>, bar: &ProgressBar) -> Result<Vec<BitCase>, Error> {
     let pools = THREADS.map(crate::cli::pool).into_iter().collect::<Result<Vec<_>, _>>()?;
-    let mut results: Vec<(&str, Equal)> =
-        tests::<f32>().iter().map(|(what, _)| (*what, Equal::default())).collect();
-    for &operator in &checker.operators {
-        for (index, &(rows, n)) in (0..).zip(SHAPES) {
-            one::<f32>(checker, &pools, operator, (index, rows, n), &mut results)?;
-            bar.inc(1);
-            one::<f64>(checker, &pools, operator, (index, rows, n), &mut results)?;
-            bar.inc(1);
-        }
-    }
-    let case =
-        |(what, of): (&str, Equal)| BitCase { what: what.into(), cases: of.cases, differing: of.differing };
-    Ok(results.into_iter().map(case).collect())
+    let one = |&(operator, shape, double): &Job| {
+        let results = if double {
+            one::<f64>(checker, &pools, operator, shape)
+        } else {
+            one::<f32>(checker, &pools, operator, shape)
+        };
+        bar.inc(1);
+        results
+    };
+    let results: Vec<Vec<Equal>> =
+        jobs(checker).par_iter().with_max_len(1).map(one).collect::<Result<_, _>>()?;
+    let cases = tests::<f32>().into_iter().enumerate().map(|(test, (what, _))| {
+        let of = results.iter().fold(Equal::default(), |all, of| all.and(of[test]));
+        BitCase { what: what.into(), cases: of.cases, differing: of.differing }
+    });
+    Ok(cases.collect())
 }
 
+/// Every test of one job.
 fn one<T: Float>(
     checker: &Checker<'_>,
     pools: &[ThreadPool],
     operator: &'static Operator,
-    (index, rows, n): (u32, usize, usize),
-    results: &mut [(&str, Equal)],
-) -> Result<(), Error> {
-    let draw = &mut Draw::new(checker.seed ^ 0xb175, index);
+    shape: u32,
+) -> Result<Vec<Equal>, Error> {
+    let (rows, n) = SHAPES[shape as usize];
+    let draw = &mut Draw::new(checker.seed ^ 0xb175, shape);
     let problem = Problem::matrix(rows, n, 1e-5);
     let mut normal =
         |mean: f64| (0..rows).flat_map(|_| Spread::Normal.row(draw, n, mean)).collect::<Vec<_>>();
     let (x, dy) = (normal(3.0), normal(0.0));
-    let mut inputs = inputs::<T>(&problem, &x, index, draw);
+    let mut inputs = inputs::<T>(&problem, &x, shape, draw);
     inputs.dy = Some(dy.iter().map(|&dy| T::narrow(dy)).collect());
     let mut base = inputs.clone();
     let best = checker.levels.last().copied().unwrap_or(Level::Portable);
     let written = operator.run(&problem, &one_thread(best), &mut base)?;
     let bits = Bits { checker, pools, operator, problem, inputs, base, written };
-    for ((_, test), (_, equal)) in tests().iter().zip(results) {
+    let mut results = Vec::new();
+    for (_, test) in tests() {
         interrupt::check(checker.stop)?;
-        *equal = equal.and(test(&bits)?);
+        results.push(test(&bits)?);
     }
-    Ok(())
+    Ok(results)
 }
 
 impl<T: Float> Bits<'_, T> {
