@@ -13,13 +13,13 @@ use serde::Serialize;
 
 use crate::console;
 use crate::error::Error;
-use crate::operators::{Extent, Float, How, Operator, Problem, Slot, Tensors, operator};
+use crate::operators::{Extent, Float, How, Operator, Problem, Slot, Tensors, by_name};
 
 /// The arguments of `layernorm apply`.
 #[derive(Debug, Args)]
 pub struct ApplyArgs {
     /// Which operator
-    #[arg(value_name = "OP", value_parser = operator)]
+    #[arg(value_name = "OP", value_parser = by_name())]
     pub operator: &'static Operator,
     /// File to read: x, and where present weight, bias and dy
     #[arg(long, value_name = "IN.safetensors")]
@@ -28,13 +28,13 @@ pub struct ApplyArgs {
     #[arg(long, value_name = "OUT.safetensors")]
     pub output: PathBuf,
     /// Added to the variance (to the mean square, in RMS norm) under the root
-    #[arg(long, default_value_t = 1e-5, allow_hyphen_values = true)]
+    #[arg(long, default_value = "1e-5", allow_hyphen_values = true)]
     pub eps: f64,
     /// The first of the axes that are normalised together, to the last; -1 is the last
     #[arg(long, value_name = "K", default_value_t = -1, allow_hyphen_values = true)]
     pub axis: i64,
-    /// Instruction set: portable, neon, avx2 or avx512; changes the speed, never a bit [default: the widest here]
-    #[arg(long)]
+    /// Instruction set; changes the speed, never a bit [default: the widest here]
+    #[arg(long, value_parser = crate::cli::level())]
     pub level: Option<Level>,
     /// Threads; they change the speed, never a bit [default: the processor's]
     #[arg(long, value_name = "T", value_parser = crate::cli::threads)]

@@ -13,7 +13,7 @@ use layernorm::{Level, Run, Threads};
 
 use crate::console;
 use crate::error::Error;
-use crate::operators::{self, Extent, Float, How, Operator, Problem, Signature, Slot, Tensors, operator};
+use crate::operators::{self, Extent, Float, How, Operator, Problem, Signature, Slot, Tensors, by_name};
 use crate::report::model::{BenchRow, BenchSummary};
 use copy::{Way, Word};
 
@@ -59,7 +59,7 @@ pub struct BenchArgs {
     #[arg(long, value_delimiter = ',', value_name = "RxF", value_parser = shape)]
     pub shapes: Vec<Shape>,
     /// Only these operators, separated by commas
-    #[arg(long, value_delimiter = ',', value_name = "OP", value_parser = operator)]
+    #[arg(long, value_delimiter = ',', value_name = "OP", value_parser = by_name())]
     pub operators: Vec<&'static Operator>,
     /// Only this direction
     #[arg(long, value_enum)]
@@ -67,8 +67,8 @@ pub struct BenchArgs {
     /// The type of the numbers
     #[arg(long, value_enum, default_value_t)]
     pub dtype: Dtype,
-    /// Instruction set: portable, neon, avx2 or avx512 [default: the widest here]
-    #[arg(long)]
+    /// Instruction set [default: the widest here]
+    #[arg(long, value_parser = crate::cli::level())]
     pub level: Option<Level>,
     /// Numbers of threads, separated by commas [default: 1 and the processor's]
     #[arg(long, value_delimiter = ',', value_name = "T", value_parser = crate::cli::threads)]

@@ -15,7 +15,7 @@ use layernorm::Level;
 
 use crate::console;
 use crate::error::Error;
-use crate::operators::{Operator, operator};
+use crate::operators::{Operator, by_name};
 use crate::report::model::{BitCase, CheckSummary, LevelStatus};
 
 pub use show::show;
@@ -54,10 +54,10 @@ pub struct CheckArgs {
     #[arg(long)]
     pub thorough: bool,
     /// Only these operators, separated by commas
-    #[arg(long, value_delimiter = ',', value_name = "OP", value_parser = operator)]
+    #[arg(long, value_delimiter = ',', value_name = "OP", value_parser = by_name())]
     pub operators: Vec<&'static Operator>,
-    /// Only this instruction set: portable, neon, avx2 or avx512
-    #[arg(long)]
+    /// Only this instruction set
+    #[arg(long, value_parser = crate::cli::level())]
     pub level: Option<Level>,
     /// Another seed, other rows
     #[arg(long, default_value_t = 0)]

@@ -1,6 +1,8 @@
 //! The command line.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand};
+use layernorm::Level;
 use std::sync::atomic::AtomicBool;
 
 use crate::apply::ApplyArgs;
@@ -19,6 +21,8 @@ use crate::error::Error;
     after_long_help = "\
 Exit status: 0 everything held, 1 a check or a claim failed, 2 bad use or input, 130 Ctrl-C.
 Every command takes --json: one JSON document on standard output, progress on standard error.
+The variable LAYERNORM_LEVEL sets the instruction set that calls use where none is asked for; RAYON_NUM_THREADS sets
+the number of threads. Neither changes a bit of any result.
 
 Examples:
   layernorm                               the tour
@@ -111,6 +115,11 @@ impl Cli {
 /// What Ctrl-C sets.
 fn stop() -> &'static AtomicBool {
     crate::interrupt::ctrl_c()
+}
+
+/// An instruction-set level by its name.
+pub fn level() -> impl TypedValueParser<Value = Level> {
+    PossibleValuesParser::new(["portable", "neon", "avx2", "avx512"]).try_map(|name| name.parse::<Level>())
 }
 
 /// A number of threads: 1 to 1024.

@@ -9,19 +9,18 @@ mod layer_norm;
 mod rms_norm;
 
 use crate::error::Error;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use layernorm::{Run, Workspace};
 use twofloat::TwoFloat;
 
 /// Every operator.
 pub const ALL: &[Operator] = &[layer_norm::OPERATOR, rms_norm::OPERATOR];
 
-/// The operator of that name, for the command line.
-///
-/// # Errors
-/// The names that there are.
-pub fn operator(name: &str) -> Result<&'static Operator, String> {
-    let known = || ALL.iter().map(|operator| operator.name).collect::<Vec<_>>().join(", ");
-    ALL.iter().find(|operator| operator.name == name).ok_or_else(|| format!("there are: {}", known()))
+/// An operator by its name, for the command line.
+pub fn by_name() -> impl TypedValueParser<Value = &'static Operator> {
+    let names = ALL.iter().map(|operator| PossibleValue::new(operator.name).help(operator.formula));
+    let find = |name: String| ALL.iter().find(|operator| operator.name == name).ok_or("there is none");
+    PossibleValuesParser::new(names).try_map(find)
 }
 
 /// An operator of the family.

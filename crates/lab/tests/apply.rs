@@ -319,11 +319,11 @@ fn bad_input_leaves_no_file_and_one_line() {
 fn bad_use_is_refused() {
     let input = file(&[Tensor("x", Dtype::F32, &[2, 6], &X)]);
     for (operator, more, says) in [
-        ("laser_norm", vec![], "there are: layer_norm, rms_norm"),
+        ("laser_norm", vec![], "layer_norm, rms_norm"),
         ("layer_norm", vec!["--threads", "0"], "0 is not in 1 to 1024"),
         ("layer_norm", vec!["--threads", "many"], "invalid"),
         ("layer_norm", vec!["--eps", "small"], "invalid"),
-        ("layer_norm", vec!["--level", "mmx"], "names no level"),
+        ("layer_norm", vec!["--level", "mmx"], "portable, neon, avx2, avx512"),
         ("layer_norm", vec!["--frobnicate"], "unexpected argument"),
     ] {
         let (output, written) = apply(operator, &input, &more);

@@ -45,6 +45,8 @@ struct Bits<'a, T> {
     operator: &'static Operator,
     problem: Problem,
     inputs: Tensors<T>,
+    /// At that level, over the threads of the pool.
+    how: How,
     base: Tensors<T>,
     written: Vec<Slot>,
 }
@@ -120,7 +122,8 @@ fn one<T: Float>(
     let mut base = inputs.clone();
     let best = checker.levels.last().copied().unwrap_or(Level::Portable);
     let written = operator.run(&problem, &one_thread(best), &mut base)?;
-    let bits = Bits { checker, pools, operator, problem, inputs, base, written };
+    let how = How { run: Run::default().with_level(best).with_threads(Threads::Pool), ..How::default() };
+    let bits = Bits { checker, pools, operator, problem, inputs, how, base, written };
     let mut results = Vec::new();
     for (_, test) in tests() {
         interrupt::check(checker.stop)?;
@@ -182,8 +185,7 @@ impl<T: Float> Bits<'_, T> {
     fn levels(&self) -> Result<Equal, Error> {
         let mut equal = Equal::default();
         for &level in &self.checker.levels {
-            let how =
-                How { run: Run::default().with_level(level).with_threads(Threads::Pool), ..How::default() };
+            let how = How { run: Run::default().with_level(level).with_threads(Threads::Pool), ..self.how };
             equal.compare(&self.base, &self.run_in_pool(1, &how)?, &self.written);
         }
         Ok(equal)
@@ -192,7 +194,7 @@ impl<T: Float> Bits<'_, T> {
     fn threads(&self) -> Result<Equal, Error> {
         let mut equal = Equal::default();
         for pool in 0..THREADS.len() {
-            equal.compare(&self.base, &self.run_in_pool(pool, &How::default())?, &self.written);
+            equal.compare(&self.base, &self.run_in_pool(pool, &self.how)?, &self.written);
         }
         Ok(equal)
     }
@@ -209,7 +211,7 @@ impl<T: Float> Bits<'_, T> {
         let mut equal = Equal::default();
         for size in (1..=rows).filter(wanted) {
             let (problem, inputs) = self.part(0..size);
-            let part = self.pools[1].install(|| self.run(&problem, &How::default(), inputs))?;
+            let part = self.pools[1].install(|| self.run(&problem, &self.how, inputs))?;
             self.compare_rows(&mut equal, &part, 0..size);
         }
         Ok(equal)
@@ -220,7 +222,7 @@ impl<T: Float> Bits<'_, T> {
         let step = if self.checker.thorough { 1 } else { (self.problem.rows() / 100).max(1) };
         for row in (0..self.problem.rows()).step_by(step) {
             let (problem, inputs) = self.part(row..row + 1);
-            let alone = self.run(&problem, &How::default(), inputs)?;
+            let alone = self.run(&problem, &self.how, inputs)?;
             self.compare_rows(&mut equal, &alone, row..row + 1);
         }
         Ok(equal)
@@ -233,7 +235,7 @@ impl<T: Float> Bits<'_, T> {
             [([0, 1], [1, 0]), ([3, 5], [0, 0]), ([3, 0], [0, 3]), ([5, 2], [16, 17]), ([1, 7], [32, 1])]
         {
             let layout = [0, 1].map(|i| Layout { offset: offsets[i], stride: n + pads[i] });
-            let how = How { layout: Some(layout), ..How::default() };
+            let how = How { layout: Some(layout), ..self.how };
             let mut apart = self.base.clone();
             for slot in [Slot::X, Slot::Dy] {
                 *apart.slot(slot) = self.inputs.get(slot).map(|all| self.lay_out(all, layout[0]));
@@ -269,7 +271,7 @@ impl<T: Float> Bits<'_, T> {
     fn in_place(&self) -> Result<Equal, Error> {
         let mut equal = Equal::default();
         let kernels = T::kernels(self.operator);
-        let how = How { in_place: true, ..How::default() };
+        let how = How { in_place: true, ..self.how };
         for (pass, changed, result) in
             [(kernels.forward, Slot::X, Slot::Y), (kernels.backward, Slot::Dy, Slot::Dx)]
         {
@@ -288,7 +290,7 @@ impl<T: Float> Bits<'_, T> {
         for &slot in self.operator.forward.saves {
             *tensors.slot(slot) = None;
         }
-        (T::kernels(self.operator).backward)(&self.problem, &How::default(), &mut tensors)?;
+        (T::kernels(self.operator).backward)(&self.problem, &self.how, &mut tensors)?;
         let gradients: Vec<Slot> = self
             .written
             .iter()
@@ -309,7 +311,7 @@ impl<T: Float> Bits<'_, T> {
             for start in (0..rows).step_by(size) {
                 let shard = start..rows.min(start + size);
                 let (problem, inputs) = self.part(shard.clone());
-                let how = How { first_row: start, ..How::default() };
+                let how = How { first_row: start, ..self.how };
                 let part = self.pools[1].install(|| self.run(&problem, &how, inputs))?;
                 self.compare_rows(&mut equal, &part, shard);
                 totals.push([part.dweight, part.dbias]);
@@ -339,7 +341,7 @@ impl<T: Float> Bits<'_, T> {
         let [dweight, dbias]: [Option<Vec<T>>; 2] =
             [&self.base.dweight, &self.base.dbias].map(|total| total.as_ref().map(before));
         (tensors.dweight, tensors.dbias) = (dweight.clone(), dbias.clone());
-        let how = How { accumulate: true, ..How::default() };
+        let how = How { accumulate: true, ..self.how };
         (T::kernels(self.operator).backward)(&self.problem, &how, &mut tensors)?;
         let mut equal = Equal::default();
         for (slot, before) in [(Slot::Dweight, dweight), (Slot::Dbias, dbias)] {
@@ -361,7 +363,7 @@ impl<T: Float> Bits<'_, T> {
                 x[row * n + row % n] = poison;
             }
         }
-        let got = self.pools[1].install(|| self.run(&self.problem, &How::default(), inputs))?;
+        let got = self.pools[1].install(|| self.run(&self.problem, &self.how, inputs))?;
         let mut equal = Equal::default();
         for (slot, width) in self.row_by_row() {
             let (Some(base), Some(got)) = (self.base.get(slot), got.get(slot)) else { continue };
