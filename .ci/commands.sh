@@ -1,8 +1,13 @@
 #!/usr/bin/env bash
 # The program itself, as a user starts it: exit codes, and numbers that can be done in the head.
 source "$(dirname "$0")/common.sh"
+target="${CARGO_TARGET_DIR:-target}"
+built="$(ls "$target"/release/deps/libburn_flex-*.rlib 2>/dev/null | wc -l)"
 say cargo build --release --locked
-layernorm=target/release/layernorm
+# The tour and the tests must ask for the same features of everything below Burn, or a user builds it twice.
+[ "$built" -eq 0 ] || [ "$built" -eq "$(ls "$target"/release/deps/libburn_flex-*.rlib | wc -l)" ] \
+    || { echo "the program built Burn once more than the tests: compare 'cargo tree -e features'"; exit 1; }
+layernorm="$target/release/layernorm"
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 
