@@ -185,53 +185,48 @@ fn gradient<T: Float>(problem: &Problem, turn: u32, draw: &mut Draw) -> Vec<T> {
     rows.map(|dy| T::narrow(dy * size)).collect()
 }
 
-/// Random rows, forward, in f32: as many as are asked for. Every level that is cheap, the portable one now and then.
+/// Rows of a batch of random rows.
+const BATCH: u64 = 64;
+
+/// Random rows, forward, in f32: at the widest level, and one batch of fifteen at every level.
 pub(super) fn random_rows(checker: &Checker<'_>, rows: u64, bar: &ProgressBar) -> Result<Findings, Error> {
-    const NUMBERS: usize = 1 << 15;
-    let batch = |index: u32| {
-        let draw = &mut Draw::new(checker.seed ^ 0x5eed, index);
-        // Lengths about even in their logarithm: as many batches of 4 to 7 numbers a row as of 1024 to 2047.
-        let octave = 1 << draw.below(11);
-        let n = octave + draw.below(octave);
-        (n, (NUMBERS / n).clamp(1, 4096))
-    };
-    let mut batches = Vec::new();
-    let mut left = rows;
-    for index in 0.. {
-        let (n, most) = batch(index);
-        let rows = usize::try_from(left).unwrap_or(usize::MAX).min(most);
-        if rows == 0 {
-            break;
-        }
-        batches.push((index, n, rows));
-        left -= rows as u64;
-    }
-    bar.inc_length(batches.len() as u64);
-    let judge = |&(index, n, rows): &(u32, usize, usize)| {
+    let batches = rows.div_ceil(BATCH);
+    bar.inc_length(batches);
+    let judge = |index: u32| {
         interrupt::check(checker.stop)?;
-        let draw = &mut Draw::new(checker.seed ^ 0xfeed, index);
-        let spread = draw.any(&Spread::ALL);
-        let mean = if index % 4 == 0 { 0.0 } else { draw.power_of_ten(-1.0, 5.0) };
-        let (scale, eps) = (draw.power_of_ten(-3.0, 3.0), draw.any(EPS));
-        let x: Vec<f64> = (0..rows).flat_map(|_| spread.row(draw, n, mean)).map(|x| x * scale).collect();
-        let problem = Problem::matrix(rows, n, eps);
-        let inputs = inputs::<f32>(&problem, &x, index, draw);
-        let at = format!("random: {}, mean {mean:.0} std, N = {n}", spread.name());
-        let levels = if index % 16 == 0 {
-            checker.levels.clone()
+        let levels = if index.is_multiple_of(15) {
+            &checker.levels[..]
         } else {
-            checker.levels.last().copied().into_iter().collect()
+            &checker.levels[checker.levels.len() - 1..]
         };
-        let checker = Checker { levels, operators: checker.operators.clone(), ..*checker };
-        let mut findings = Findings::default();
-        for &operator in &checker.operators {
-            let ran = Ran { operator, level: Level::Portable, at: &at, rows };
-            findings = findings.merge(judge_inputs(&checker, &problem, &inputs, ran)?);
-        }
+        let checker = Checker { levels: levels.to_vec(), operators: checker.operators.clone(), ..*checker };
+        let findings = random_batch(&checker, index)?;
         bar.inc(1);
         Ok(findings)
     };
-    batches.par_iter().with_max_len(1).map(judge).try_reduce(Findings::default, |a, b| Ok(a.merge(b)))
+    let batches = u32::try_from(batches).unwrap_or(u32::MAX);
+    (0..batches).into_par_iter().map(judge).try_reduce(Findings::default, |a, b| Ok(a.merge(b)))
+}
+
+/// One batch: all of its rows are alike.
+fn random_batch(checker: &Checker<'_>, index: u32) -> Result<Findings, Error> {
+    let draw = &mut Draw::new(checker.seed ^ 0xfeed, index);
+    // Lengths about even in their logarithm: as many of 4 to 7 numbers as of 1024 to 2047.
+    let octave = 1 << draw.below(11);
+    let n = octave + draw.below(octave);
+    let spread = draw.any(&Spread::ALL);
+    let mean = if draw.below(4) == 0 { 0.0 } else { draw.power_of_ten(-1.0, 5.0) };
+    let (scale, eps) = (draw.power_of_ten(-3.0, 3.0), draw.any(EPS));
+    let x: Vec<f64> = (0..BATCH).flat_map(|_| spread.row(draw, n, mean)).map(|x| x * scale).collect();
+    let problem = Problem::matrix(x.len() / n, n, eps);
+    let inputs = inputs::<f32>(&problem, &x, index, draw);
+    let at = format!("random: {}, mean {mean:.0} std, N = {n}", spread.name());
+    let mut findings = Findings::default();
+    for &operator in &checker.operators {
+        let ran = Ran { operator, level: Level::Portable, at: &at, rows: problem.rows() };
+        findings = findings.merge(judge_inputs(checker, &problem, &inputs, ran)?);
+    }
+    Ok(findings)
 }
 
 impl Equal {
