@@ -3,9 +3,9 @@
 use crate::Threads;
 use std::ops::Range;
 
-/// Numbers for which a hand-off to another thread (some microseconds) pays.
+/// Numbers for which a hand-off to another thread (some microseconds) pays. Few under Miri, which must see it.
 #[cfg(feature = "rayon")]
-const WORTH_A_THREAD: usize = 32 << 10;
+const WORTH_A_THREAD: usize = if cfg!(miri) { 16 } else { 32 << 10 };
 
 /// How many parts `threads` can work on at once where there are `rows` rows of `features`. At least one.
 #[cfg_attr(not(feature = "rayon"), allow(unused_variables, reason = "one thread needs not ask what pays"))]

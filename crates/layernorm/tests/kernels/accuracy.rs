@@ -110,15 +110,15 @@ impl Worst {
     ) {
         let n = case.n;
         let weight = spread(&case.weight, 1.0, n);
-        for j in 0..n {
-            let (x_hat, w) = (exact.x_hat[j].hi.abs(), weight[j].abs());
+        for (j, weight) in weight.iter().enumerate() {
+            let (x_hat, w) = (exact.x_hat[j].hi.abs(), weight.abs());
             let at_least_one = x_hat.max(1.0);
             let measure = w * if case.norm == Norm::Layer { at_least_one } else { x_hat };
             let rest = T::UNIT_ROUNDOFF * exact.y[j].hi.abs() + T::SMALLEST * w.max(1.0);
             let bound = Bound { times: 8.0, measure, rest };
             self.y = self.y.max(bound.check(got.y[row * n + j], exact.y[j], || context("y", row, j)));
 
-            let rest = T::SMALLEST * (1.0 + 4.0 * exact.rstd.hi.min(2f64.powi(T::RANGE_OF_R[1])));
+            let rest = T::SMALLEST * (1.0 + 4.0 * exact.rstd.hi.min(power_of_two(T::RANGE_OF_R[1])));
             let bound = Bound { times: 16.0, measure: exact.dx_unit * at_least_one, rest };
             self.dx = self.dx.max(bound.check(got.dx[row * n + j], exact.dx[j], || context("dx", row, j)));
         }
@@ -178,7 +178,7 @@ impl Worst {
 /// The results at the best level, which all others must have too.
 fn run<T: Number>(case: &Case<T>, of: &str) -> Results<T> {
     let results = case.run(best());
-    for level in levels() {
+    for level in levels().into_iter().filter(|level| at(*level) != best()) {
         assert_same(&case.run(at(level)), &results, || format!("{of}: {level}, N {}", case.n));
     }
     results
@@ -188,7 +188,7 @@ fn run<T: Number>(case: &Case<T>, of: &str) -> Results<T> {
 fn ordinary_rows<T: Oracle>() {
     let mut random = Random::new(11);
     let short: &[usize] =
-        Effort::of(&[1, 7, 33], &[1, 2, 7, 64, 513], &[1, 2, 3, 7, 16, 33, 64, 100, 128, 256, 257]);
+        Effort::of(&[7], &[1, 2, 7, 64, 513], &[1, 2, 3, 7, 16, 33, 64, 100, 128, 256, 257]);
     let long: &[usize] =
         Effort::of(&[], &[4096], &[512, 513, 768, 1000, 1024, 1536, 4096, 5000, 16_384, 65_536]);
     let means: &[f64] = Effort::of(&[1e5], &[0.0, 1e5], &[0.0, 1.0, 1e1, 1e3, 1e4, 1e5]);
@@ -196,7 +196,7 @@ fn ordinary_rows<T: Oracle>() {
         let mut worst = Worst::default();
         for n in short.iter().chain(long) {
             let rows = (Effort::of(1, 200, 3000) / n).clamp(1, 12);
-            for shape in Shape::ALL {
+            for shape in Shape::some() {
                 for mean in means.iter().map(Some).chain([None]) {
                     let mut x = vec![];
                     for _ in 0..rows {
@@ -219,9 +219,9 @@ fn breaking_rows<T: Oracle>() {
     for norm in Norm::BOTH {
         let mut worst = Worst::default();
         for (i, row) in
-            rows::breaking().iter().enumerate().filter(|(_, row)| row.len() <= Effort::of(64, 5000, 65_536))
+            rows::breaking(Effort::of(20, 5000, 65_536)).iter().enumerate().step_by(Effort::of(6, 1, 1))
         {
-            for eps in EPSILONS {
+            for eps in Effort::of(vec![0.0], EPSILONS.to_vec(), EPSILONS.to_vec()) {
                 let case = Case { eps, ..Case::new(norm, rows::rounded::<T>(row), row.len(), &mut random) };
                 let of = format!("breaking row {i}");
                 worst.check(&case, &run(&case, &of), &of);
@@ -239,8 +239,8 @@ fn rows_at_the_ends_of_the_range<T: Oracle>() {
     epsilons.extend([1e-30, 1e-45, 1e36, 3e38, T::SMALLEST, T::LARGEST]);
     for norm in Norm::BOTH {
         let mut worst = Worst::default();
-        for exponent in rows::scales::<T>() {
-            for (n, shape) in lengths.iter().flat_map(|n| Shape::ALL.map(|shape| (*n, shape))) {
+        for exponent in rows::scales::<T>().into_iter().step_by(Effort::of(4, 1, 1)) {
+            for (n, shape) in lengths.iter().flat_map(|n| Shape::some().iter().map(|shape| (*n, *shape))) {
                 let centre = random.pick(&[0.0, 0.0, 1.0, 1e3]);
                 let row = shape.row(&mut random, n);
                 let x = rows::scaled::<T>(&rows::with_mean(&mut random, row, centre), exponent);
@@ -263,7 +263,7 @@ fn gradients_of_many_rows<T: Oracle>() {
     let mut random = Random::new(14);
     for norm in Norm::BOTH {
         let mut worst = Worst::default();
-        for rows in Effort::of(vec![20], vec![100, 1000], vec![9, 100, 1000, 10_000]) {
+        for rows in Effort::of(vec![9], vec![100, 1000], vec![9, 100, 1000, 10_000]) {
             let n = 5;
             let x: Vec<T> = (0..rows * n).map(|_| T::of(random.normal())).collect();
             let mut case = Case::new(norm, x, n, &mut random);

@@ -247,8 +247,7 @@ pub(crate) fn backward_in_place<T: Number>(
     x: Rows<'_, T>,
     dy: RowsMut<'_, T>,
     params: Params<'_, T>,
-    saved: Option<StatsRef<'_, T>>,
-    of_params: Option<ParamGradients<'_, T>>,
+    (saved, of_params): (Option<StatsRef<'_, T>>, Option<ParamGradients<'_, T>>),
     run: Run,
 ) -> Result<(), Error> {
     match norm {

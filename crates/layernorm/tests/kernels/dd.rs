@@ -1,6 +1,7 @@
 //! Double-double numbers: the unevaluated sum of two f64, good for about 106 bits (Dekker 1971, Hida, Li,
 //! Bailey 2001). The truth that f64 kernels are held against.
 
+use crate::number::power_of_two;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -40,7 +41,7 @@ impl Dd {
     pub(crate) fn scaled(self, exponent: i32) -> Self {
         let step = exponent / 3;
         [step, step, exponent - 2 * step].iter().fold(self, |of, step| {
-            let factor = 2f64.powi(*step);
+            let factor = power_of_two(*step);
             Self { hi: of.hi * factor, lo: of.lo * factor }
         })
     }

@@ -2,7 +2,7 @@
 
 use crate::case::{Case, Norm};
 use crate::level::{Effort, at, levels};
-use crate::number::{Number, difference};
+use crate::number::{Number, difference, power_of_two};
 use crate::random::Random;
 use crate::rows::{self, Shape};
 
@@ -42,7 +42,7 @@ fn layer_norm_of_a_centred_row_is_its_rms_norm<T: Number>() {
 /// A shift, and without eps a scale too, change no y; so dx has no part along them.
 fn dx_is_orthogonal_to_what_changes_nothing<T: Number>() {
     let mut random = Random::new(52);
-    for (n, shape) in lengths().into_iter().flat_map(|n| Shape::ALL.map(|shape| (n, shape))) {
+    for (n, shape) in lengths().into_iter().flat_map(|n| Shape::some().iter().map(move |shape| (n, shape))) {
         for norm in Norm::BOTH {
             let row = shape.row(&mut random, n);
             let case =
@@ -78,7 +78,7 @@ fn a_power_of_two_changes_no_bit<T: Number>() {
         for level in levels() {
             let plain = case.run(at(level));
             for k in [-20, -1, 1, 20] {
-                let factor = 2f64.powi(k);
+                let factor = power_of_two(k);
                 let times =
                     |numbers: &[T], by: f64| -> Vec<T> { numbers.iter().map(|x| *x * T::of(by)).collect() };
                 let scaled = Case { x: times(&case.x, factor), ..case.clone() }.run(at(level));

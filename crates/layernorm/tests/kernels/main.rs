@@ -12,6 +12,9 @@
 //! All levels of the machine are tested; what it lacks is printed as skipped, and required by
 //! `LAYERNORM_REQUIRE_LEVELS`.
 
+#![allow(clippy::cast_possible_truncation, reason = "numbers are rounded to f32, and small ones to integers")]
+#![allow(clippy::missing_assert_message, reason = "in helpers too, the values say what went wrong")]
+
 /// Each test for f32 and for f64.
 macro_rules! for_both {
     ($($test:ident),* $(,)?) => {

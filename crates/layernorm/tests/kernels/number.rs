@@ -97,5 +97,7 @@ pub(crate) fn difference<T: Number>(what: &str, left: &[T], right: &[T]) -> Opti
 
 /// 2^exponent for any exponent; beyond the range, infinity or 0.
 pub(crate) fn power_of_two(exponent: i32) -> f64 {
-    2f64.powi(exponent / 2) * 2f64.powi(exponent - exponent / 2)
+    // By its bits, because `powi` need not be exact everywhere.
+    let normal = |exponent: i32| f64::from_bits((1023 + i64::from(exponent)) as u64 * (1 << 52));
+    normal(exponent / 2) * normal(exponent - exponent / 2)
 }

@@ -19,7 +19,7 @@ impl Random {
 
     /// In `[0, 1)`.
     pub(crate) fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 * 2f64.powi(-53)
+        (self.bits() >> 11) as f64 * (f64::EPSILON / 2.0)
     }
 
     /// In `0..end`.

@@ -1,5 +1,6 @@
 //! Rows to test with: distributions, the rows that broke other libraries, and rows at the ends of the range.
 
+use crate::level::Effort;
 use crate::number::{Number, power_of_two};
 use crate::random::Random;
 
@@ -31,6 +32,11 @@ impl Shape {
         Self::Alternating,
     ];
 
+    /// As many as there is time for.
+    pub(crate) fn some() -> &'static [Self] {
+        Effort::of(&Self::ALL[..1], &Self::ALL, &Self::ALL)
+    }
+
     /// A row of this shape, with no particular mean or deviation.
     pub(crate) fn row(self, random: &mut Random, n: usize) -> Vec<f64> {
         let (hot, step) = (random.below(n), random.unit() + 0.5);
@@ -50,7 +56,7 @@ impl Shape {
             Self::Sparse => f64::from(u8::from(random.below(10) == 0)) * random.normal(),
             Self::Alternating => step * f64::from(u8::from(j % 2 == 1)),
         };
-        (0..n).map(|j| next(j)).collect()
+        (0..n).map(&mut next).collect()
     }
 }
 
@@ -68,34 +74,35 @@ pub(crate) fn rounded<T: Number>(row: &[f64]) -> Vec<T> {
     row.iter().map(|x| T::of(*x)).collect()
 }
 
-/// The rows of issue trackers: each was answered wrongly by some library.
-pub(crate) fn breaking() -> Vec<Vec<f64>> {
+/// The rows of issue trackers, up to a length: each was answered wrongly by some library.
+pub(crate) fn breaking(most: usize) -> Vec<Vec<f64>> {
     let mut random = Random::new(5);
     let mut normal = |n: usize, deviation: f64, mean: f64| -> Vec<f64> {
-        (0..n).map(|_| deviation * random.normal() + mean).collect()
+        (0..n.min(most)).map(|_| deviation * random.normal() + mean).collect()
     };
+    let by = |n: u32, value: &dyn Fn(u32) -> f64| -> Vec<f64> { (0..n).take(most).map(value).collect() };
     vec![
-        (0..4).map(|j| 40_000.0 + f64::from(j)).collect(),
-        (0..4).map(|j| 80_000.0 + f64::from(j)).collect(),
-        vec![1234.0; 256],
+        by(4, &|j| 40_000.0 + f64::from(j)),
+        by(4, &|j| 80_000.0 + f64::from(j)),
+        by(256, &|_| 1234.0),
         vec![1e6, 1e6 + 1.0, 1e6 + 2.0],
         vec![-11.0, -11.0, -11.0 + 3e-6],
-        (0..16).map(|j| 1e4 + f64::from(j) * 1e-3).collect(),
+        by(16, &|j| 1e4 + f64::from(j) * 1e-3),
         normal(64, 0.01, 1449.0),
         normal(1000, 1.0, 2000.0),
         normal(32_768, 0.01, 100.0),
         normal(33, 1e30, 0.0),
         normal(16, 1e35, 8.5e37),
-        vec![8.5e37; 16],
+        by(16, &|_| 8.5e37),
         vec![0.0; 7],
         normal(50, 3e3, 7600.0),
         normal(40, 1e-30, 1e-30),
         vec![3e38, -3e38, 3e38, 3e38, -3e38],
         vec![3e38, 3e38, 3e38],
         // One step of f32 in a row of thousands; blocks of numbers far apart; one large number.
-        (0..5000).map(|j| if j == 77 { 1.0 + 2f64.powi(-23) } else { 1.0 }).collect(),
-        (0..3000).map(|j| f64::from(j / 512) * 1e5 + f64::from(j % 7)).collect(),
-        (0..1000).map(|j| if j == 3 { 1e6 } else { f64::from(j % 5) * 0.1 }).collect(),
+        by(5000, &|j| if j == 77 { 1.0 + f64::from(f32::EPSILON) } else { 1.0 }),
+        by(3000, &|j| f64::from(j / 512) * 1e5 + f64::from(j % 7)),
+        by(1000, &|j| if j == 3 { 1e6 } else { f64::from(j % 5) * 0.1 }),
     ]
 }
 

@@ -27,16 +27,19 @@ fn check<T: Number>(case: &Case<T>) {
 /// All forms of the parameters, and rows of every kind.
 fn every_short_row<T: Number>() {
     let mut random = Random::new(1);
-    let (step, repeats) = Effort::of((23, 1), (3, 1), (1, 3));
+    let (step, repeats) = Effort::of((40, 1), (3, 1), (1, 3));
     for n in (1..=70).step_by(step) {
         for norm in Norm::BOTH {
-            for weight in Many::ALL {
-                for bias in Many::ALL {
-                    for _ in 0..repeats {
-                        let rows = 1 + random.below(Effort::of(2, 8, 24));
-                        let case = Case::<T>::random(norm, rows, n, &mut random);
-                        check(&case.with_params([weight, bias], &mut random));
-                    }
+            for (weight, bias) in
+                Many::ALL.into_iter().flat_map(|weight| Many::ALL.map(|bias| (weight, bias)))
+            {
+                if Effort::get() == Effort::Tiny && weight != bias {
+                    continue;
+                }
+                for _ in 0..repeats {
+                    let rows = 1 + random.below(Effort::of(2, 8, 24));
+                    let case = Case::<T>::random(norm, rows, n, &mut random);
+                    check(&case.with_params([weight, bias], &mut random));
                 }
             }
         }
@@ -47,11 +50,11 @@ fn every_short_row<T: Number>() {
 fn around_blocks<T: Number>() {
     let mut random = Random::new(2);
     let blocks: &[usize] =
-        Effort::of(&[1, 3], &[1, 2, 3, 5, 8], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 33]);
-    let beside: &[isize] = Effort::of(&[-1, 1], &[-1, 0, 1], &[-33, -16, -1, 0, 1, 7, 8, 16, 31, 32, 100]);
+        Effort::of(&[2], &[1, 2, 3, 5, 8], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 33]);
+    let beside: &[isize] = Effort::of(&[9], &[-1, 0, 1], &[-33, -16, -1, 0, 1, 7, 8, 16, 31, 32, 100]);
     for blocks in blocks {
         for beside in beside {
-            let n = (blocks * T::B).strict_add_signed(*beside);
+            let n = (blocks * T::B).checked_add_signed(*beside).unwrap();
             for norm in Norm::BOTH {
                 let rows = 1 + random.below(Effort::of(1, 3, 6));
                 check(&Case::<T>::random(norm, rows, n, &mut random));
@@ -62,9 +65,9 @@ fn around_blocks<T: Number>() {
 
 fn every_number_of_rows<T: Number>() {
     let mut random = Random::new(3);
-    for rows in (1..=40).step_by(Effort::of(13, 3, 1)) {
+    for rows in (Effort::of(9, 1, 1)..=40).step_by(Effort::of(40, 3, 1)) {
         for norm in Norm::BOTH {
-            for first_row in [0, 1, 7, 8, 12, 40] {
+            for first_row in Effort::of(vec![7], vec![0, 1, 7, 8, 12, 40], vec![0, 1, 7, 8, 12, 40]) {
                 let n = 1 + random.below(20);
                 check(&Case { first_row, ..Case::<T>::random(norm, rows, n, &mut random) });
             }
@@ -77,8 +80,10 @@ fn chunks_of_rows<T: Number>() {
     let mut random = Random::new(4);
     let powers: &[usize] = Effort::of(&[8], &[64, 128], &[64, 128, 256, 512, 1024]);
     for power in powers {
-        for rows in [power - 1, *power, power + 1, power + 8, power + 9] {
-            for first_row in [0, 3, 8 * 5, 8 * 64 - 1] {
+        for rows in
+            [power - 1, *power, power + 1, power + 8, power + 9].into_iter().step_by(Effort::of(4, 1, 1))
+        {
+            for first_row in [3, 0, 8 * 5, 8 * 64 - 1].into_iter().step_by(Effort::of(4, 1, 1)) {
                 let norm = random.pick(&Norm::BOTH);
                 let n = 1 + random.below(Effort::of(3, 5, 9));
                 check(&Case { first_row, ..Case::<T>::random(norm, rows, n, &mut random) });

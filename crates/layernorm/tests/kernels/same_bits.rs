@@ -135,10 +135,10 @@ fn alignment_and_stride<T: Number>() {
     let mut random = Random::new(22);
     let lengths: &[usize] = Effort::of(&[9], &[33, 257], &[1, 7, 16, 33, 64, 100, 257, 520]);
     for (n, norm) in lengths.iter().flat_map(|n| Norm::BOTH.map(|norm| (*n, norm))) {
-        let case = Case::<T>::random(norm, Effort::of(3, 5, 9), n, &mut random);
+        let case = Case::<T>::random(norm, Effort::of(2, 5, 9), n, &mut random);
         let expected = case.run(best());
         for level in levels() {
-            for offset in (0..=16).step_by(Effort::of(7, 3, 1)) {
+            for offset in (0..=16).step_by(Effort::of(11, 3, 1)) {
                 let strides = std::array::from_fn(|_| n + random.pick(&[0, 0, 1, 3, 16, 37]));
                 let mut offsets = [0; 4].map(|_| random.below(17));
                 offsets[random.below(4)] = offset;
@@ -169,8 +169,15 @@ fn in_place<T: Number>() {
                 };
                 let saved = StatsRef { m: &to.m, c: &to.c, rstd: &to.rstd };
                 let (x, dx) = (Rows::new(&case.x, n).unwrap(), RowsMut::new(&mut to.dx, n).unwrap());
-                case::backward_in_place(norm, x, dx, case.params(), Some(saved), Some(gradients), at(level))
-                    .unwrap();
+                case::backward_in_place(
+                    norm,
+                    x,
+                    dx,
+                    case.params(),
+                    (Some(saved), Some(gradients)),
+                    at(level),
+                )
+                .unwrap();
                 assert_same(&to, &expected, || format!("{norm:?} {level}, N {n}"));
             }
         }
@@ -204,12 +211,12 @@ fn backward_of<T: Number>(
 
 /// The rows of a case, and rows at the edges of the fast range, where its two sides must agree.
 fn with_edges<T: Number>(norm: Norm, n: usize, random: &mut Random) -> Case<T> {
-    let mut case = Case::<T>::random(norm, 16, n, random);
+    let mut case = Case::<T>::random(norm, Effort::of(7, 16, 16), n, random);
     let [low, high] = T::RANGE_OF_V;
     for (row, x) in case.x.chunks_mut(n).enumerate().skip(4) {
         let edge = power_of_two(if row % 2 == 0 { high / 2 } else { low / 2 });
         let near = 1.0 + (random.unit() - 0.5) * T::UNIT_ROUNDOFF * [1.0, 8.0, 1e6][row % 3];
-        let sign = |j: usize| if j % 2 == 0 || row == 8 { 1.0 } else { -1.0 };
+        let sign = |j: usize| if j.is_multiple_of(2) || row == 8 { 1.0 } else { -1.0 };
         x.iter_mut().enumerate().for_each(|(j, x)| *x = T::of(sign(j) * edge * near));
     }
     let largest = T::LARGEST;
@@ -256,7 +263,7 @@ fn gradients_wanted_or_not<T: Number>() {
                 ..case.blank()
             };
             for level in levels() {
-                for wanted in 0..8 {
+                for wanted in (0..8).step_by(Effort::of(5, 1, 1)) {
                     let [dx, dweight, dbias] = [1, 2, 4].map(|bit| wanted & bit != 0);
                     let mut to = blank.clone();
                     backward_of(&case, &mut to, true, dx, [dweight, dbias], at(level));
@@ -316,8 +323,8 @@ fn past_the_cache_or_not<T: Number>() {
 /// Workers with their own rows, cut where the tree is, give nodes of the tree of the whole.
 fn shards<T: Number>() {
     let mut random = Random::new(27);
-    for rows in Effort::of(vec![20], vec![50, 200], vec![5, 16, 24, 50, 129, 200, 515]) {
-        for shard_chunks in [1, 2, 4, 8] {
+    for rows in Effort::of(vec![12], vec![50, 200], vec![5, 16, 24, 50, 129, 200, 515]) {
+        for shard_chunks in [1, 2, 4, 8].into_iter().step_by(Effort::of(4, 1, 1)) {
             let shard = 8 * shard_chunks;
             let norm = random.pick(&Norm::BOTH);
             let n = 1 + random.below(40);
@@ -353,9 +360,10 @@ fn shards<T: Number>() {
 /// The finished total is added once to what is there.
 fn accumulation<T: Number>() {
     let mut random = Random::new(28);
-    for many in Many::ALL {
+    for many in Many::ALL.into_iter().skip(Effort::of(2, 0, 0)) {
         for norm in Norm::BOTH {
-            let case = Case::<T>::random(norm, 30, 19, &mut random).with_params([many; 2], &mut random);
+            let case = Case::<T>::random(norm, Effort::of(3, 30, 30), 19, &mut random)
+                .with_params([many; 2], &mut random);
             let total = case.run(best());
             let given: Vec<T> = total.dweight.iter().map(|_| T::of(random.normal())).collect();
             for level in levels() {
@@ -382,8 +390,8 @@ fn accumulation<T: Number>() {
 fn a_used_workspace<T: Number>() {
     let mut random = Random::new(29);
     let mut workspace = Workspace::new();
-    for _ in 0..Effort::of(5, 20, 60) {
-        let (rows, n) = (1 + random.below(Effort::of(20, 60, 60)), 1 + random.below(50));
+    for _ in 0..Effort::of(2, 20, 60) {
+        let (rows, n) = (1 + random.below(Effort::of(6, 60, 60)), 1 + random.below(50));
         let case = Case::<T>::random(random.pick(&Norm::BOTH), rows, n, &mut random);
         let mut to = case.blank();
         case.run_into(&mut to, &mut workspace, best()).unwrap();
@@ -403,7 +411,7 @@ mod threads {
         let mut random = Random::new(30);
         // A thread gets 32 Ki numbers at least.
         let shapes = Effort::of(
-            vec![(3, 32 << 10)],
+            vec![(20, 5)],
             vec![(600, 128), (9, 20_000)],
             vec![
                 (1023, 32),
