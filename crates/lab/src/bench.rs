@@ -155,7 +155,7 @@ pub fn run(arguments: &BenchArgs, stop: &AtomicBool) -> Result<BenchSummary, Err
         level: bench.run.level()?.to_string(),
         rows,
         notes: vec![
-            format!("medians of {} rounds; calls and copies in turns, on the same memory", bench.rounds),
+            format!("medians of {} rounds (short calls: 4 times as many); calls and copies in turns, on the same memory", bench.rounds),
             "the copy reads as many arrays as the pass does (forward x; backward x and dy) and writes as many".into(),
             format!("`cache` where these fit the {} KiB that a core has in its second cache", bench.cache >> 10),
         ],

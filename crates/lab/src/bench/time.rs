@@ -7,16 +7,23 @@ use crate::error::Error;
 use crate::interrupt;
 
 /// A sample repeats short work for about this long.
-const SAMPLE: Duration = Duration::from_millis(2);
+const SAMPLE: Duration = Duration::from_micros(500);
+
+/// Work that is shorter than a sample gets this many times the rounds: it can be had, and small times are less steady.
+const MORE_ROUNDS: usize = 4;
 
 /// Nanoseconds a run: one list for each piece of work, one entry for each round.
+///
+/// # Errors
+/// Ctrl-C.
 pub(super) fn interleaved(
     work: &mut [&mut dyn FnMut()],
     rounds: usize,
     stop: &AtomicBool,
 ) -> Result<Vec<Vec<f64>>, Error> {
-    let mut times = vec![Vec::with_capacity(rounds); work.len()];
     let repeats: Vec<u32> = work.iter_mut().map(|work| repeats(work)).collect();
+    let rounds = if repeats.iter().all(|repeats| *repeats > 1) { MORE_ROUNDS * rounds } else { rounds };
+    let mut times = vec![Vec::with_capacity(rounds); work.len()];
     for _ in 0..rounds {
         for ((work, &repeats), times) in work.iter_mut().zip(&repeats).zip(&mut times) {
             interrupt::check(stop)?;
@@ -65,7 +72,7 @@ mod tests {
         let (mut a, mut b) = (0u64, 0u64);
         let times = interleaved(&mut [&mut || a += 1, &mut || b += 1], 3, &AtomicBool::new(false)).unwrap();
         assert!(a > 3 && b > 3);
-        assert!(times.len() == 2 && times.iter().all(|times| times.len() == 3));
+        assert!(times.len() == 2 && times.iter().all(|times| times.len() == 3 * MORE_ROUNDS));
         assert!(times.iter().flatten().all(|ns| *ns > 0.0 && *ns < 1e9));
     }
 
