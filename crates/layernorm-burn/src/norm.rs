@@ -104,3 +104,73 @@ pub(crate) struct Backward<'a, T> {
     pub(crate) gradients: Option<ParamGradients<'a, T>>,
     pub(crate) run: Run,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Kind, Norm};
+    use crate::apply::apply;
+    use burn::tensor::{DType, Device, Tensor, TensorData};
+
+    fn leaf<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+        let len: usize = shape.iter().product();
+        let values = (0..len).map(|i| (i as f64 * 1.7).sin() + 0.1 * i as f64).collect();
+        let data = TensorData::new::<f64, _>(values, shape);
+        Tensor::from_data(data, (device, DType::F64)).require_grad()
+    }
+
+    /// y, dx, dgamma, dbeta of a norm on new leaves.
+    fn results(norm: Norm, composed: bool) -> [Vec<f64>; 4] {
+        let device = Device::flex().autodiff();
+        let x = leaf([3, 2, 5], &device);
+        let [gamma, beta] = [(); 2].map(|()| leaf([5], &device));
+        let affine = (Some(gamma.clone()), Some(beta.clone()));
+        let y = if composed {
+            norm.compose(x.clone(), affine.0, affine.1)
+        } else {
+            apply(norm, x.clone(), affine.0, affine.1).expect("it fits")
+        };
+        let gradients = y.clone().tanh().sum().backward();
+        [
+            y.into_data(),
+            x.grad(&gradients).expect("dx").into_data(),
+            gamma.grad(&gradients).expect("dgamma").into_data(),
+            beta.grad(&gradients).expect("dbeta").into_data(),
+        ]
+        .map(|data| data.try_into_vec().expect("f64"))
+    }
+
+    #[test]
+    fn composed_agrees_with_the_kernels() {
+        for kind in [Kind::Layer, Kind::Rms] {
+            let norm = Norm { kind, eps: 1e-5 };
+            for (by_burn, by_kernels) in results(norm, true).iter().zip(results(norm, false)) {
+                assert_eq!(by_burn.len(), by_kernels.len());
+                for (a, b) in by_burn.iter().zip(by_kernels) {
+                    assert!((a - b).abs() <= 1e-12 * (1.0 + b.abs()), "{kind:?}: {a} and {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn composed_keeps_small_deviations_from_large_means() {
+        let x = Tensor::<2>::from_data([[40000.0, 40001.0, 40002.0, 40003.0]], &Device::flex());
+        let y = Norm { kind: Kind::Layer, eps: 1e-5 }.compose(x, None, None);
+        let y: Vec<f32> = y.into_data().try_into_vec().expect("f32");
+        for (got, deviation) in y.into_iter().zip([-1.5, -0.5, 0.5, 1.5]) {
+            assert!((f64::from(got) - deviation / 1.25001f64.sqrt()).abs() < 1e-6, "{got}");
+        }
+    }
+
+    #[test]
+    fn composed_is_0_where_nothing_varies_at_eps_0() {
+        for kind in [Kind::Layer, Kind::Rms] {
+            let x = Tensor::<2>::zeros([2, 3], &Device::flex().autodiff()).require_grad();
+            let y = Norm { kind, eps: 0.0 }.compose(x.clone(), None, None);
+            assert_eq!(y.to_data(), TensorData::from([[0.0f32; 3]; 2]));
+            let dx = x.grad(&(y.clone() + y).tanh().sum().backward()).expect("dx");
+            let dx: Vec<f32> = dx.into_data().try_into_vec().expect("f32");
+            assert!(dx.iter().all(|dx| dx.is_finite()), "{kind:?}: {dx:?}");
+        }
+    }
+}

@@ -95,11 +95,11 @@ fn compare<Theirs: Layer, Ours: Layer>() {
     assert!(ours[STEPS - 1] < 0.05 * ours[0], "it learns: {} to {}", ours[0], ours[STEPS - 1]);
     assert!((ours[0] - theirs[0]).abs() <= 1e-6 * theirs[0], "the first loss: {} and {}", ours[0], theirs[0]);
     for (step, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
-        // Rounding differences grow along a training; a wrong gradient is of another order.
-        assert!((ours - theirs).abs() <= 2e-3 * theirs, "step {step}: {ours} and {theirs}");
+        // Twenty times what is seen: rounding differences grow along a training.
+        assert!((ours - theirs).abs() <= 2e-5 * theirs, "step {step}: {ours} and {theirs}");
     }
     for (ours, theirs) in our_output.iter().zip(&their_output) {
-        assert!((ours - theirs).abs() <= 2e-2, "after training: {ours} and {theirs}");
+        assert!((ours - theirs).abs() <= 2e-5, "after training: {ours} and {theirs}");
     }
 }
 
