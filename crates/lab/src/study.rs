@@ -15,7 +15,7 @@ pub mod verdict;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-pub use command::{StudyArgs, list, run};
+pub use command::{StudyArgs, run};
 pub use runner::Control;
 pub use verdict::Rule;
 

@@ -36,12 +36,14 @@ pub enum Paper {
 pub fn draw(part: Part, paper: Paper, count: usize) -> Images {
     let mut images =
         Images { rows: SIDE, columns: SIDE, pixels: vec![0; count * SIDE * SIDE], labels: vec![0; count] };
-    images.pixels.par_chunks_mut(SIDE * SIDE).zip(&mut images.labels).enumerate().for_each(|(index, (pixels, label))| {
-        let index = u32::try_from(index).expect("fewer pictures than 2^32");
-        let mut rng = Rng::new(part as u64, Purpose::Draw, index);
-        *label = u8::try_from(rng.below(10)).expect("a digit");
-        picture(*label, paper, &mut rng, pixels);
-    });
+    images.pixels.par_chunks_mut(SIDE * SIDE).zip(&mut images.labels).enumerate().for_each(
+        |(index, (pixels, label))| {
+            let index = u32::try_from(index).expect("fewer pictures than 2^32");
+            let mut rng = Rng::new(part as u64, Purpose::Draw, index);
+            *label = u8::try_from(rng.below(10)).expect("a digit");
+            picture(*label, paper, &mut rng, pixels);
+        },
+    );
     images
 }
 
@@ -133,7 +135,8 @@ impl Hand {
 
     /// The stroke's points, moved a little, joined by a Catmull-Rom curve, on the paper.
     fn stroke(&self, points: &[Point], rng: &mut Rng) -> Vec<Point> {
-        let points: Vec<Point> = points.iter().map(|p| p.map(|c| c - 0.5 + self.jitter * rng.bell())).collect();
+        let points: Vec<Point> =
+            points.iter().map(|p| p.map(|c| c - 0.5 + self.jitter * rng.bell())).collect();
         let last = points.len() - 1;
         let mut curve = Vec::with_capacity(last * 6 + 1);
         for i in 0..last {

@@ -72,11 +72,7 @@ pub fn digits(folder: Option<&Path>, train: usize, test: usize) -> Result<Split,
     };
     let mut sum = flate2::Crc::new();
     [&train.pixels, &train.labels, &test.pixels, &test.labels].iter().for_each(|bytes| sum.update(bytes));
-    let source = format!(
-        "{name}, {} to train and {} to test, checksum {:08x}",
-        train.len(),
-        test.len(),
-        sum.sum()
-    );
+    let source =
+        format!("{name}, {} to train and {} to test, checksum {:08x}", train.len(), test.len(), sum.sum());
     Ok(Split { train, test, source })
 }

@@ -37,7 +37,8 @@ impl Mlp {
             .collect();
         // The paper puts batch norm on the softmax's inputs too, and layer norm on hidden layers only.
         let normalized = shape.widths.len() - if shape.norm == NormKind::Batch { 0 } else { 1 };
-        let norms = shape.widths[1..normalized].iter().map(|&width| Norm::new(shape.norm, width, device)).collect();
+        let norms =
+            shape.widths[1..normalized].iter().map(|&width| Norm::new(shape.norm, width, device)).collect();
         Self { linears, norms }
     }
 

@@ -11,6 +11,7 @@ use super::adam::adam;
 use super::mlp::{Mlp, MlpShape};
 use crate::data::{Images, Split};
 use crate::report::model::Measured;
+use crate::report::number::{number, pairs};
 use crate::rng::{Purpose, Rng};
 use crate::study::{Error, Unit};
 
@@ -50,13 +51,19 @@ impl Recipe {
 struct Progress {
     /// Updates done.
     updates: u64,
-    /// The sum and number of losses in the span under way.
-    span: (f64, u64),
+    /// The sum of losses in the span under way.
+    #[serde(deserialize_with = "number")]
+    sum: f64,
+    /// How many they are.
+    count: u64,
     /// Updates and mean loss of the finished spans.
+    #[serde(deserialize_with = "pairs")]
     losses: Vec<[f64; 2]>,
     /// Epochs and test error in per cent.
+    #[serde(deserialize_with = "pairs")]
     errors: Vec<[f64; 2]>,
     /// Epochs and test loss.
+    #[serde(deserialize_with = "pairs")]
     test_losses: Vec<[f64; 2]>,
 }
 
@@ -92,17 +99,22 @@ impl<'a> Training<'a> {
         let fresh = Self { recipe, data, seed, device, model, optimizer, progress, order };
         match saved {
             None => Ok(fresh),
-            Some(bytes) => fresh.load(bytes).map_err(|reason| Error::State { unit: format!("seed {seed}"), reason }),
+            Some(bytes) => {
+                fresh.load(bytes).map_err(|reason| Error::State { unit: format!("seed {seed}"), reason })
+            }
         }
     }
 
     fn load(mut self, saved: &[u8]) -> Result<Self, String> {
         let [progress, model, optimizer] = frames(saved).ok_or("cut short")?;
         self.progress = serde_json::from_slice(progress).map_err(|e| e.to_string())?;
-        let record = ModuleRecord::from_bytes(Bytes::from_bytes_vec(model.to_vec())).map_err(|e| e.to_string())?;
+        let record =
+            ModuleRecord::from_bytes(Bytes::from_bytes_vec(model.to_vec())).map_err(|e| e.to_string())?;
         self.model = self.model.try_load_record(record).map_err(|e| e.to_string())?;
-        self.optimizer =
-            self.optimizer.from_bytes(Bytes::from_bytes_vec(optimizer.to_vec())).map_err(|e| e.to_string())?;
+        self.optimizer = self
+            .optimizer
+            .from_bytes(Bytes::from_bytes_vec(optimizer.to_vec()))
+            .map_err(|e| e.to_string())?;
         Ok(self)
     }
 
@@ -118,8 +130,8 @@ impl<'a> Training<'a> {
         let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
         self.model = self.optimizer.step(self.recipe.rate, self.model.clone(), gradients);
         self.progress.updates += 1;
-        self.progress.span.0 += value;
-        self.progress.span.1 += 1;
+        self.progress.sum += value;
+        self.progress.count += 1;
         self.measure();
     }
 
@@ -134,7 +146,8 @@ impl<'a> Training<'a> {
             self.order = (epoch, Rng::new(self.seed, Purpose::Order, index).permutation(count));
         }
         let from = usize::try_from(update).expect("an index") * self.recipe.batch;
-        let chosen: Vec<usize> = self.order.1[from..][..self.recipe.batch].iter().map(|&i| i as usize).collect();
+        let chosen: Vec<usize> =
+            self.order.1[from..][..self.recipe.batch].iter().map(|&i| i as usize).collect();
         tensors(&self.data.train, &chosen, &self.device)
     }
 
@@ -142,8 +155,8 @@ impl<'a> Training<'a> {
     fn measure(&mut self) {
         let (done, all) = (self.progress.updates, self.updates());
         if due(done, all, self.recipe.spans) {
-            let (sum, count) = std::mem::take(&mut self.progress.span);
-            self.progress.losses.push([done as f64, sum / count as f64]);
+            self.progress.losses.push([done as f64, self.progress.sum / self.progress.count as f64]);
+            (self.progress.sum, self.progress.count) = (0.0, 0);
         }
         if due(done, all, self.recipe.tests) {
             let epochs = done as f64 / self.recipe.updates_per_epoch(self.data.train.len()) as f64;
@@ -160,7 +173,8 @@ impl<'a> Training<'a> {
         let (mut wrong, mut loss) = (0usize, 0f64);
         for chunk in (0..test.len()).collect::<Vec<_>>().chunks(TEST_BATCH) {
             let (x, _) = tensors(test, chunk, &device);
-            let log_p = log_softmax(model.forward(x), 1).into_data().try_into_vec::<f32>().expect("f32 in, f32 out");
+            let log_p =
+                log_softmax(model.forward(x), 1).into_data().try_into_vec::<f32>().expect("f32 in, f32 out");
             for (row, &index) in log_p.chunks(10).zip(chunk) {
                 let label = usize::from(test.labels[index]);
                 // A NaN is no right answer.
@@ -210,7 +224,12 @@ impl Unit for Training<'_> {
             ("test loss".to_owned(), progress.test_losses),
         ];
         let marks = [("weights".to_owned(), fingerprint(&self.model.valid()))];
-        Ok(Measured { values: values.into(), curves: curves.into(), marks: marks.into(), ..Measured::default() })
+        Ok(Measured {
+            values: values.into(),
+            curves: curves.into(),
+            marks: marks.into(),
+            ..Measured::default()
+        })
     }
 }
 
@@ -261,4 +280,72 @@ fn frames(mut bytes: &[u8]) -> Option<[&[u8]; 3]> {
         (*part, bytes) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
     }
     bytes.is_empty().then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::norm::NormKind;
+    use super::*;
+    use crate::data;
+
+    const KINDS: [NormKind; 4] = [NormKind::Plain, NormKind::Layer, NormKind::Rms, NormKind::Batch];
+
+    fn recipe(norm: NormKind) -> Recipe {
+        let shape = MlpShape { widths: vec![784, 20, 20, 10], norm };
+        Recipe { shape, batch: 8, epochs: 3, rate: 1e-3, spans: 7, tests: 3, ticks: 1 }
+    }
+
+    /// Trains to the end, through a save and a load after each of `stops` steps.
+    fn train(norm: NormKind, data: &Split, seed: u64, stops: &[usize]) -> Measured {
+        let mut training = Training::new(recipe(norm), data, seed, None).unwrap();
+        for &steps in stops {
+            (0..steps).for_each(|_| assert!(training.advance().unwrap()));
+            let saved = training.save().unwrap().unwrap();
+            training = Training::new(recipe(norm), data, seed, Some(&saved)).unwrap();
+        }
+        while training.advance().unwrap() {}
+        Box::new(training).finish().unwrap()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_bits_through_interruptions() {
+        let data = data::digits(None, 203, 60).unwrap();
+        for norm in KINDS {
+            let whole = train(norm, &data, 5, &[]);
+            assert_eq!(whole.values["updates"], 75.0);
+            assert_eq!(train(norm, &data, 5, &[]), whole, "{norm:?}: twice");
+            // 8 updates a step: stops within an epoch, in the next one, in a span of losses.
+            assert_eq!(train(norm, &data, 5, &[1, 3, 2]), whole, "{norm:?}: interrupted");
+            assert_ne!(train(norm, &data, 6, &[]).marks, whole.marks, "{norm:?}: another seed");
+        }
+    }
+
+    #[test]
+    fn training_learns() {
+        let data = data::digits(None, 400, 100).unwrap();
+        for norm in KINDS {
+            let losses = train(norm, &data, 0, &[]).curves["train loss"].clone();
+            assert!(losses[6][1] < 0.8 * losses[0][1], "{norm:?}: {losses:?}");
+        }
+    }
+
+    #[test]
+    fn a_state_that_is_none_is_refused() {
+        let data = data::digits(None, 40, 10).unwrap();
+        let training = Training::new(recipe(NormKind::Layer), &data, 0, None).unwrap();
+        let saved = training.save().unwrap().unwrap();
+        let load = |norm, bytes: &[u8]| Training::new(recipe(norm), &data, 0, Some(bytes)).map(|_| ());
+        assert!(load(NormKind::Layer, &saved).is_ok());
+        assert!(matches!(load(NormKind::Layer, &saved[..saved.len() - 1]), Err(Error::State { .. })));
+        assert!(matches!(load(NormKind::Layer, &[&saved[..], &[0]].concat()), Err(Error::State { .. })));
+        assert!(matches!(load(NormKind::Batch, &saved), Err(Error::State { .. })));
+    }
+
+    #[test]
+    fn parts_end_where_they_should() {
+        let ends = |all, parts| (1..=all).filter(|&done| due(done, all, parts)).collect::<Vec<u64>>();
+        assert_eq!(ends(10, 5), [2, 4, 6, 8, 10]);
+        assert_eq!(ends(7, 3), [3, 5, 7]);
+        assert_eq!(ends(3, 40), [1, 2, 3]);
+    }
 }

@@ -91,15 +91,27 @@ pub fn effect(effect: &Effect) -> Markup {
                     text x=(at(tick)) y="55" text-anchor="middle" { (number(tick)) }
                 }
             }
-            @for &line in &effect.lines { line.rule x1=(at(line)) x2=(at(line)) y1="2" y2="38" {} }
+            @for &line in &effect.lines {
+                line.rule x1=(at(line)) x2=(at(line)) y1="12" y2="38" {}
+                text.rule x=(at(line)) y="8" text-anchor=(anchor(scale.at(line))) { "rule: " (number(line)) }
+            }
             @for &seed in effect.seeds.iter().filter(|seed| seed.is_finite()) {
-                line.seed x1=(at(seed)) x2=(at(seed)) y1="29" y2="35" {}
+                line.seed x1=(at(seed)) x2=(at(seed)) y1="28" y2="34" {}
             }
             @if effect.mean.is_finite() {
-                line.interval x1=(at(interval[0])) x2=(at(interval[1])) y1="18" y2="18" {}
-                circle cx=(at(effect.mean)) cy="18" r="5" {}
+                line.interval x1=(at(interval[0])) x2=(at(interval[1])) y1="21" y2="21" {}
+                circle cx=(at(effect.mean)) cy="21" r="5" {}
             }
         }
+    }
+}
+
+/// How a text at this place stays within the picture.
+fn anchor(place: f64) -> &'static str {
+    match place {
+        place if place < 40.0 => "start",
+        place if place > WIDTH - 40.0 => "end",
+        _ => "middle",
     }
 }
 
@@ -165,15 +177,19 @@ impl Scale {
         let inside = |tick: &f64| (low..=high).contains(tick);
         if self.log {
             let decades = (high / low).log10();
-            let steps: &[f64] = if decades < 1.5 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+            let steps: &[f64] = if decades < 2.2 { &[1.0, 2.0, 5.0] } else { &[1.0] };
             let stride = if decades > 6.0 { 2.0 } else { 1.0 };
             let first = low.log10().floor() - 1.0;
             let powers = (0..40).map(|n| first + f64::from(n) * stride).take_while(|p| *p <= high.log10());
-            return powers.flat_map(|p| steps.iter().map(move |step| step * 10f64.powf(p))).filter(inside).collect();
+            return powers
+                .flat_map(|p| steps.iter().map(move |step| step * 10f64.powf(p)))
+                .filter(inside)
+                .collect();
         }
         let rough = (high - low) / 5.0;
         let power = 10f64.powf(rough.log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|s| s * power).into_iter().find(|s| *s >= rough).unwrap_or(rough);
+        let step =
+            [1.0, 2.0, 5.0, 10.0].map(|s| s * power).into_iter().find(|s| *s >= rough).unwrap_or(rough);
         let first = (low / step).ceil();
         (0..20).map(|n| (first + f64::from(n)) * step).take_while(|tick| *tick <= high).collect()
     }
@@ -182,7 +198,7 @@ impl Scale {
 /// A tick's number, short.
 fn number(value: f64) -> String {
     let size = value.abs();
-    if size != 0.0 && !(1e-4..1e5).contains(&size) {
+    if size != 0.0 && !(1e-3..1e5).contains(&size) {
         return format!("{value:e}").replace('-', "−");
     }
     // Ticks are round: what lies beyond six digits is noise.
@@ -203,10 +219,11 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_few() {
-        for (log, low, high) in [(false, 0.0, 1.0), (false, -3.0, 17.2), (true, 1e-7, 1.0), (true, 2.0, 70.0)] {
+        for (log, low, high) in [(false, 0.0, 1.0), (false, -3.0, 17.2), (true, 1e-7, 1.0), (true, 2.0, 70.0)]
+        {
             let ticks = scale(log, low, high).ticks();
             assert!((3..=8).contains(&ticks.len()), "{low} to {high}: {ticks:?}");
-            assert!(ticks.iter().all(|&tick| number(tick).len() <= 5), "{ticks:?}");
+            assert!(ticks.iter().all(|&tick| number(tick).chars().count() <= 5), "{ticks:?}");
         }
     }
 
@@ -225,7 +242,11 @@ mod tests {
             caption: String::new(),
             x: Axis::default(),
             y: Axis { label: "y".to_owned(), log: true },
-            series: vec![super::super::model::Series { label: "s".to_owned(), tone: Tone::Layer, points: Vec::new() }],
+            series: vec![super::super::model::Series {
+                label: "s".to_owned(),
+                tone: Tone::Layer,
+                points: Vec::new(),
+            }],
         };
         let svg = lines(&chart).into_string();
         assert!(svg.contains("</svg>") && !svg.contains("NaN") && !svg.contains("inf"), "{svg}");

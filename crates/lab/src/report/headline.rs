@@ -7,11 +7,7 @@ pub fn check(check: &CheckSummary) -> String {
     let rows: u64 = check.errors.iter().map(|error| error.rows).sum();
     let nearest = check.errors.iter().map(|error| error.worst / error.bound).fold(0.0, f64::max);
     if check.errors.iter().all(|error| error.worst <= error.bound) {
-        format!(
-            "On {} rows no error came nearer to its bound than {:.0}%.",
-            thousands(rows),
-            100.0 * nearest
-        )
+        format!("On {} rows no error came nearer to its bound than {:.0}%.", thousands(rows), 100.0 * nearest)
     } else {
         let broken: Vec<String> = check
             .errors
@@ -27,8 +23,13 @@ pub fn check(check: &CheckSummary) -> String {
 pub fn bits(check: &CheckSummary) -> String {
     let cases: u64 = check.bits.iter().map(|case| case.cases).sum();
     match check.bits.iter().map(|case| case.differing).sum::<u64>() {
-        0 => format!("{} comparisons over instruction sets, batches, strides and threads: not one bit differs.", thousands(cases)),
-        differing => format!("{} of {} comparisons differ in their bits.", thousands(differing), thousands(cases)),
+        0 => format!(
+            "{} comparisons over instruction sets, batches, strides and threads: not one bit differs.",
+            thousands(cases)
+        ),
+        differing => {
+            format!("{} of {} comparisons differ in their bits.", thousands(differing), thousands(cases))
+        }
     }
 }
 
@@ -49,7 +50,8 @@ pub fn bench(bench: &BenchSummary) -> String {
 /// 1234567 as 1,234,567.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
-    let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
+    let groups: Vec<&str> =
+        digits.as_bytes().rchunks(3).rev().filter_map(|group| std::str::from_utf8(group).ok()).collect();
     groups.join(",")
 }
 

@@ -7,6 +7,7 @@ mod chart;
 pub mod headline;
 pub mod machine;
 pub mod model;
+pub mod number;
 mod page;
 pub mod picture;
 
@@ -30,7 +31,7 @@ pub fn write(parts: &Report, folder: &Path) -> Result<PathBuf, Error> {
 }
 
 #[cfg(feature = "studies")]
-pub use command::{CHECK, BENCH, ReportArgs, collect, run};
+pub use command::{BENCH, CHECK, ReportArgs, collect, run};
 
 #[cfg(feature = "studies")]
 mod command {

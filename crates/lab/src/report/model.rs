@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
+use super::number::{curves, list, map, number};
 
 /// Everything on the page. Parts that were not run are absent, and the page says so.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -64,6 +65,7 @@ pub struct WorstError {
     /// The instruction-set level.
     pub level: String,
     /// The worst error seen, in u relative to the bound's scale.
+    #[serde(deserialize_with = "number")]
     pub worst: f64,
     /// The bound in the same unit.
     pub bound: f64,
@@ -119,6 +121,7 @@ pub struct BenchRow {
     /// Bytes that must be moved, by nanosecond.
     pub gbps: f64,
     /// Time over the time of the best copy of the same bytes in the same run.
+    #[serde(deserialize_with = "number")]
     pub ratio: f64,
     /// Which copy was the best: `memcpy`, `loop`, `stream`.
     pub copy: String,
@@ -243,10 +246,12 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Effect {
     /// The mean.
+    #[serde(deserialize_with = "number")]
     pub mean: f64,
     /// The interval, absent with fewer than two seeds.
     pub interval: Option<[f64; 2]>,
     /// One value for each seed.
+    #[serde(deserialize_with = "list")]
     pub seeds: Vec<f64>,
     /// Where the rule draws its line or lines.
     pub lines: Vec<f64>,
@@ -262,8 +267,10 @@ pub struct Measured {
     /// The seed.
     pub seed: u64,
     /// Curves by name: pairs of x and y.
+    #[serde(deserialize_with = "curves")]
     pub curves: BTreeMap<String, Vec<[f64; 2]>>,
     /// Numbers by name.
+    #[serde(deserialize_with = "map")]
     pub values: BTreeMap<String, f64>,
     /// Fingerprints by name, such as that of the final weights: equal bits, equal text.
     pub marks: BTreeMap<String, String>,
@@ -324,10 +331,13 @@ pub struct Point {
     /// Where.
     pub x: f64,
     /// The mean over seeds.
+    #[serde(deserialize_with = "number")]
     pub y: f64,
     /// The lowest seed.
+    #[serde(deserialize_with = "number")]
     pub low: f64,
     /// The highest seed.
+    #[serde(deserialize_with = "number")]
     pub high: f64,
 }
 

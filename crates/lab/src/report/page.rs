@@ -4,7 +4,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::machine::Machine;
 use super::model::{
-    BenchRow, BenchSummary, CheckSummary, Figure, Finding, ImageGrid, Report, StudyOutcome, Table, Verdict, WorstError,
+    BenchRow, BenchSummary, CheckSummary, Figure, Finding, ImageGrid, Report, StudyOutcome, Table, Verdict,
+    WorstError,
 };
 use super::{chart, headline};
 
@@ -119,7 +120,7 @@ fn figure(figure: &Figure) -> Markup {
             figure { h3 { (lines.title) } (chart::lines(lines)) figcaption { (lines.caption) } }
         },
         Figure::Table(table) => html! {
-            figure.wide { h3 { (table.title) } (self::table(table)) figcaption { (table.caption) } }
+            figure class=[(table.columns.len() > 3).then_some("wide")] { h3 { (table.title) } (self::table(table)) figcaption { (table.caption) } }
         },
         Figure::Images(images) => html! {
             figure.wide { h3 { (images.title) } (grid(images)) figcaption { (images.caption) } }
@@ -263,7 +264,8 @@ fn bench_row(row: &BenchRow, most: f64) -> Markup {
 
 /// A bar that fills a part of its cell, with a line at `mark`.
 fn bar(part: f64, mark: Option<f64>) -> Markup {
-    let percent = |part: f64| format!("{:.1}%", 100.0 * if part.is_nan() { 1.0 } else { part.clamp(0.0, 1.0) });
+    let percent =
+        |part: f64| format!("{:.1}%", 100.0 * if part.is_nan() { 1.0 } else { part.clamp(0.0, 1.0) });
     html! {
         div {
             span style={ "width:" (percent(part)) } {}
@@ -286,10 +288,15 @@ fn provenance(machine: &Machine, command: &str) -> Markup {
 }
 
 fn machine(machine: &Machine) -> String {
-    let threads = if machine.threads == 1 { "one thread".to_owned() } else { format!("{} threads", machine.threads) };
-    let commit = if machine.commit.is_empty() { String::new() } else { format!(" at commit {}", machine.commit) };
+    let threads =
+        if machine.threads == 1 { "one thread".to_owned() } else { format!("{} threads", machine.threads) };
+    let commit =
+        if machine.commit.is_empty() { String::new() } else { format!(" at commit {}", machine.commit) };
     let libraries: String = machine.libraries.iter().map(|library| format!(", {library}")).collect();
-    format!("{}, {threads}, {}; layernorm {}{commit}{libraries}", machine.cpu, machine.system, machine.version)
+    format!(
+        "{}, {threads}, {}; layernorm {}{commit}{libraries}",
+        machine.cpu, machine.system, machine.version
+    )
 }
 
 /// With a capital and a full stop.

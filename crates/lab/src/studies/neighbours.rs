@@ -35,7 +35,7 @@ static CARD: Card = Card {
             says: "With layer norm nothing depends on the batch; a batch of one works as well as any.",
             source: "Ba, Kiros, Hinton 2016, section 3",
             measure: "numbers out of layer norm whose bits differ from those of the picture alone, over all batches",
-            unit: "numbers",
+            unit: "differing numbers",
             rule: Rule::Never,
         },
         Claim {
@@ -43,7 +43,7 @@ static CARD: Card = Card {
             says: "With layer norm training and inference compute the same thing.",
             source: "Ba, Kiros, Hinton 2016, section 3",
             measure: "numbers out of layer norm whose bits differ between training and inference, over all batches",
-            unit: "numbers",
+            unit: "differing numbers",
             rule: Rule::Never,
         },
         Claim {
@@ -52,7 +52,7 @@ static CARD: Card = Card {
             source: "folklore of textbooks",
             measure: "how far the picture's numbers move (root mean square) when its 31 neighbours are exchanged, \
                       batch norm less layer norm",
-            unit: "standard deviations",
+            unit: "standard deviations of movement",
             rule: Rule::Exceeds(0.01),
         },
     ],
@@ -165,7 +165,19 @@ impl<'a> Exchange<'a> {
         let training = Norm::new(kind, plan.data.train.size(), &device);
         let alone = normalized(&training, &device, &plan.data.train, &[picture], 0);
         let (moved, done) = (Vec::new(), 0);
-        Self { plan, training, device, rng, picture, alone, done, moved, from_alone: 0, in_inference: 0, compared: 0 }
+        Self {
+            plan,
+            training,
+            device,
+            rng,
+            picture,
+            alone,
+            done,
+            moved,
+            from_alone: 0,
+            in_inference: 0,
+            compared: 0,
+        }
     }
 
     /// The picture after normalization in a batch with random others, at a random place, in training and inference.
@@ -177,7 +189,8 @@ impl<'a> Exchange<'a> {
         members[place] = self.picture;
         let training = normalized(&self.training, &self.device, images, &members, place);
         // Inference after training, so that batch norm's running statistics have seen this batch.
-        let inference = normalized(&self.training.valid(), &self.device.clone().inner(), images, &members, place);
+        let inference =
+            normalized(&self.training.valid(), &self.device.clone().inner(), images, &members, place);
         [training, inference]
     }
 }
@@ -241,8 +254,9 @@ fn root_mean_square(values: impl ExactSizeIterator<Item = f64>) -> f64 {
 /// The picture of the study: one digit in three batches of eight.
 fn ghosts(images: &Images) -> ImageGrid {
     const NEIGHBOURS: usize = 7;
-    let batches: [Vec<usize>; 3] =
-        std::array::from_fn(|b| std::iter::once(0).chain(1 + b * NEIGHBOURS..1 + (b + 1) * NEIGHBOURS).collect());
+    let batches: [Vec<usize>; 3] = std::array::from_fn(|b| {
+        std::iter::once(0).chain(1 + b * NEIGHBOURS..1 + (b + 1) * NEIGHBOURS).collect()
+    });
     let after = |kind| {
         let device = Device::flex().autodiff();
         let norm = Norm::new(kind, images.size(), &device);
@@ -251,7 +265,8 @@ fn ghosts(images: &Images) -> ImageGrid {
     let (batch, layer) = (after(NormKind::Batch), after(NormKind::Layer));
     let row = |label: &str, images: Vec<Image>| ImageRow { label: label.to_owned(), images };
     let show = |outputs: &[Vec<f32>; 3], method: &str| {
-        let image = |y: &Vec<f32>| picture::signed(images.columns, y, 3.0, &format!("the picture after {method}"));
+        let image =
+            |y: &Vec<f32>| picture::signed(images.columns, y, 3.0, &format!("the picture after {method}"));
         outputs.iter().map(image).collect()
     };
     let change = |outputs: &[Vec<f32>; 3], method: &str| {
@@ -267,7 +282,8 @@ fn ghosts(images: &Images) -> ImageGrid {
         outputs.iter().map(image).collect()
     };
     let neighbours = batches.iter().map(|members| strip(images, &members[1..])).collect();
-    let itself = batches.iter().map(|_| picture::ink(images.columns, images.picture(0), "the picture")).collect();
+    let itself =
+        batches.iter().map(|_| picture::ink(images.columns, images.picture(0), "the picture")).collect();
     ImageGrid {
         title: "The same picture in three batches".to_owned(),
         caption: "Each column is one batch: the picture and seven others. Blue is above zero, orange below. Batch norm \
@@ -289,7 +305,9 @@ fn ghosts(images: &Images) -> ImageGrid {
 /// Pictures side by side, as one.
 fn strip(images: &Images, members: &[usize]) -> Image {
     let line = |row: usize| {
-        members.iter().flat_map(move |&index| images.picture(index)[row * images.columns..][..images.columns].to_vec())
+        members
+            .iter()
+            .flat_map(move |&index| images.picture(index)[row * images.columns..][..images.columns].to_vec())
     };
     let pixels: Vec<u8> = (0..images.rows).flat_map(line).collect();
     picture::ink(members.len() * images.columns, &pixels, "the picture's neighbours")

@@ -84,7 +84,11 @@ pub fn run(arguments: &StudyArgs) -> Result<bool, crate::error::Error> {
         StudyCommand::List { json: false } => print(&list())?,
         StudyCommand::Run(arguments) => {
             let outcome = run_one(arguments)?;
-            if arguments.json { print_json(&outcome)? } else { print(&summary(&outcome))? }
+            if arguments.json {
+                print_json(&outcome)?
+            } else {
+                print(&summary(&outcome))?
+            }
             return Ok(outcome.verdict != Verdict::NotReproduced);
         }
     }
@@ -141,7 +145,8 @@ pub fn list() -> String {
 }
 
 fn describe(card: &Card) -> String {
-    let mut text = format!("{}: {}\n  {}\n  Measures: {}\n", card.name, card.title, card.question, card.metric);
+    let mut text =
+        format!("{}: {}\n  {}\n  Measures: {}\n", card.name, card.title, card.question, card.metric);
     let arms: Vec<&str> = card.arms.iter().map(|arm| arm.label).collect();
     text += &format!("  Compares: {}\n", arms.join("; "));
     for claim in card.claims {

@@ -72,7 +72,8 @@ fn judge(card: &Card, plan: &dyn Plan, settings: Settings, results: Results, com
             }
         })
         .collect();
-    let arm = |arm: &super::Arm| Arm { name: arm.name.to_owned(), label: arm.label.to_owned(), tone: arm.tone };
+    let arm =
+        |arm: &super::Arm| Arm { name: arm.name.to_owned(), label: arm.label.to_owned(), tone: arm.tone };
     StudyOutcome {
         name: card.name.to_owned(),
         title: card.title.to_owned(),
@@ -113,13 +114,25 @@ impl<'a> Crew<'a> {
         seeds: &[u64],
     ) -> Self {
         let arms = 0..card.arms.len();
-        let mut queue: Vec<_> = seeds.iter().flat_map(|&seed| arms.clone().map(move |arm| (arm, seed))).collect();
+        let mut queue: Vec<_> =
+            seeds.iter().flat_map(|&seed| arms.clone().map(move |arm| (arm, seed))).collect();
         queue.sort_by_key(|&(arm, _)| std::cmp::Reverse(plan.ticks(arm)));
         let bar = ProgressBar::new(queue.iter().map(|&(arm, _)| plan.ticks(arm)).sum());
-        let style = ProgressStyle::with_template("{prefix:>10} [{bar:32}] {percent:>3}%  {elapsed} gone, {eta} to go  {msg}");
+        let style = ProgressStyle::with_template(
+            "{prefix:>10} [{bar:32}] {percent:>3}%  {elapsed} gone, {eta} to go  {msg}",
+        );
         bar.set_style(style.expect("the template is right").progress_chars("=> "));
         bar.set_prefix(card.name);
-        Self { card, plan, folder, control, queue, next: AtomicUsize::new(0), failed: AtomicBool::new(false), bar }
+        Self {
+            card,
+            plan,
+            folder,
+            control,
+            queue,
+            next: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+            bar,
+        }
     }
 
     /// Works through the queue. The first error stops all threads.
@@ -316,14 +329,16 @@ mod tests {
     }
 
     fn toy(out: &Path, stop_after: usize, threads: usize, previous: Previous) -> Result<StudyOutcome, Error> {
-        let toy: &'static Toy = Box::leak(Box::new(Toy {
-            stop_after,
-            steps: AtomicUsize::new(0),
-            stop: AtomicBool::new(false),
-        }));
+        let toy: &'static Toy =
+            Box::leak(Box::new(Toy { stop_after, steps: AtomicUsize::new(0), stop: AtomicBool::new(false) }));
         let request = Request { budget: Budget::Quick, seeds: vec![0, 1, 2], data: None };
-        let control =
-            Control { out: out.to_owned(), threads, previous, stop: &toy.stop, command: "layernorm toy".to_owned() };
+        let control = Control {
+            out: out.to_owned(),
+            threads,
+            previous,
+            stop: &toy.stop,
+            command: "layernorm toy".to_owned(),
+        };
         run(&toy, &request, &control)
     }
 

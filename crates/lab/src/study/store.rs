@@ -129,7 +129,8 @@ pub fn outcomes(out: &Path, studies: &[&str]) -> Result<Vec<StudyOutcome>, Error
     let mut found = Vec::new();
     for study in studies {
         for budget in [Budget::Full, Budget::Standard, Budget::Quick] {
-            let outcome: Option<StudyOutcome> = read_json(&out.join(study).join(budget.name()).join("result.json"))?;
+            let outcome: Option<StudyOutcome> =
+                read_json(&out.join(study).join(budget.name()).join("result.json"))?;
             if outcome.is_some() {
                 found.extend(outcome);
                 break;
@@ -164,7 +165,9 @@ fn differences(saved: &Settings, asked: &Settings) -> String {
 
 fn absent_is_fine(path: &Path, act: impl Fn(&Path) -> std::io::Result<()>) -> Result<(), Error> {
     match act(path) {
-        Err(source) if source.kind() != ErrorKind::NotFound => Err(Error::Io { path: path.to_owned(), source }),
+        Err(source) if source.kind() != ErrorKind::NotFound => {
+            Err(Error::Io { path: path.to_owned(), source })
+        }
         _ => Ok(()),
     }
 }
@@ -183,7 +186,8 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, Error> {
 /// A file that can't be read or holds something else.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     let Some(bytes) = read(path)? else { return Ok(None) };
-    let value = serde_json::from_slice(&bytes).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+    let value =
+        serde_json::from_slice(&bytes).map_err(|source| Error::Json { path: path.to_owned(), source })?;
     Ok(Some(value))
 }
 
@@ -192,7 +196,8 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
 /// # Errors
 /// A file that can't be written.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), Error> {
-    let bytes = serde_json::to_vec_pretty(value).map_err(|source| Error::Json { path: path.to_owned(), source })?;
+    let bytes =
+        serde_json::to_vec_pretty(value).map_err(|source| Error::Json { path: path.to_owned(), source })?;
     write(path, &bytes)
 }
 
@@ -243,7 +248,8 @@ mod tests {
     fn other_settings_are_not_resumed_and_both_are_named() {
         let out = tempfile::tempdir().unwrap();
         let open = |data: &str, previous| {
-            let details = [("data".to_owned(), data.to_owned()), ("epochs".to_owned(), "4".to_owned())].into();
+            let details =
+                [("data".to_owned(), data.to_owned()), ("epochs".to_owned(), "4".to_owned())].into();
             RunFolder::open(out.path(), &Settings { details, ..settings("quick") }, previous)
         };
         assert!(matches!(open("drawn", Previous::Resume), Err(Error::NothingSaved { .. })));
@@ -259,6 +265,9 @@ mod tests {
         RunFolder::open(out.path(), &settings("quick"), Previous::Respect).unwrap();
         fs::write(out.path().join("toy/quick/settings.json"), "{").unwrap();
         let error = RunFolder::open(out.path(), &settings("quick"), Previous::Resume).unwrap_err();
-        assert!(matches!(error, Error::Json { .. }) && error.to_string().contains("settings.json"), "{error}");
+        assert!(
+            matches!(error, Error::Json { .. }) && error.to_string().contains("settings.json"),
+            "{error}"
+        );
     }
 }

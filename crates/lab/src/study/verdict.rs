@@ -22,16 +22,16 @@ impl Rule {
     pub fn words(self, unit: &str) -> String {
         match self {
             Self::Exceeds(least) => format!(
-                "Reproduced if the 95% interval of the mean effect over seeds lies wholly above {least} {unit}, not \
-                 reproduced if wholly below, else inconclusive (Student's t on paired differences; fewer than two \
-                 seeds are inconclusive)."
+                "Reproduced if the 95% interval over the seeds (Student's t) lies wholly above {least} {unit}, not \
+                 reproduced if wholly below, else inconclusive."
             ),
             Self::Within(margin) => format!(
-                "Reproduced if the 95% interval of the mean effect over seeds lies wholly within ±{margin} {unit}, \
-                 not reproduced if wholly outside, else inconclusive (Student's t on paired differences; fewer than \
-                 two seeds are inconclusive)."
+                "Reproduced if the 95% interval over the seeds (Student's t) lies wholly within ±{margin} {unit}, not \
+                 reproduced if wholly outside, else inconclusive."
             ),
-            Self::Never => format!("Reproduced if there is none in any seed ({unit}), not reproduced at the first one."),
+            Self::Never => {
+                format!("Reproduced if there are no {unit} in any seed, not reproduced at the first one.")
+            }
         }
     }
 
@@ -47,7 +47,7 @@ impl Rule {
     }
 }
 
-/// Where an interval lies with respect to low..high. NaN compares with nothing, and so is inconclusive.
+/// Where an interval lies with respect to low..high.
 fn side(interval: Option<[f64; 2]>, low: f64, high: f64) -> Verdict {
     match interval {
         Some([from, to]) if from > low && to < high => Verdict::Reproduced,
@@ -66,7 +66,7 @@ fn never(seeds: &[f64]) -> Verdict {
     }
 }
 
-/// The mean and, from two values on, its two-sided 95% interval by Student's t.
+/// The mean and, from two finite values on, its two-sided 95% interval by Student's t.
 fn interval(values: &[f64]) -> (f64, Option<[f64; 2]>) {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
@@ -75,14 +75,15 @@ fn interval(values: &[f64]) -> (f64, Option<[f64; 2]>) {
     }
     let variance = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0);
     let half = t95(values.len() - 1) * (variance / n).sqrt();
-    (mean, Some([mean - half, mean + half]))
+    (mean, half.is_finite().then_some([mean - half, mean + half]))
 }
 
 /// The 97.5% point of Student's t; beyond 30 degrees of freedom the one for 30, which is on the safe side.
 fn t95(freedom: usize) -> f64 {
     const TABLE: [f64; 30] = [
-        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-        2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+        12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145,
+        2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048,
+        2.045, 2.042,
     ];
     TABLE[freedom.clamp(1, TABLE.len()) - 1]
 }
