@@ -8,7 +8,7 @@ use crate::oracle::{Exact, Oracle, spread};
 use crate::random::Random;
 use crate::rows::{self, Shape};
 
-for_both!(ordinary_rows, breaking_rows, rows_at_the_ends_of_the_range, gradients_of_many_rows);
+for_both!(ordinary_rows, breaking_rows, rows_at_the_ends_of_the_range, gradients_of_many_rows, hostile_rows);
 
 /// The worst error of each output, in u times its measure.
 #[derive(Debug, Default)]
@@ -275,5 +275,47 @@ fn gradients_of_many_rows<T: Oracle>() {
             worst.check(&case, &run(&case, "many rows"), &format!("{rows} rows"));
         }
         worst.report::<T>("many rows", norm);
+    }
+}
+
+/// A row whose squares are lost one by one: 1, and then, at each step of the order, a sum of half a unit in
+/// the last digit of 1.
+fn hostile<T: Number>(n: usize) -> Vec<T> {
+    let one_in = |count: usize| T::of((T::UNIT_ROUNDOFF / count as f64).sqrt() * (1.0 - 1e-5));
+    let up = |index: usize| 1 << index.ilog2();
+    let number = |j: usize| match (j / T::B, j % T::W) {
+        (0, 0) => {
+            if j == 0 {
+                T::of(1.0)
+            } else {
+                one_in(1)
+            }
+        }
+        (0, lane) => one_in(up(lane) * (T::B / T::W)),
+        (block, _) => one_in(up(block) * T::B),
+    };
+    (0..n).map(number).collect()
+}
+
+/// Rows made against the order go past the bound for ordinary rows, and stay within the proved one.
+fn hostile_rows<T: Oracle>() {
+    let mut random = Random::new(15);
+    let blocks: &[usize] = Effort::of(&[1], &[1, 16], &[1, 2, 16, 256, 1024]);
+    for (blocks, norm) in blocks.iter().flat_map(|blocks| Norm::BOTH.map(|norm| (*blocks, norm))) {
+        let n = blocks * T::B;
+        let case = Case::new(norm, hostile::<T>(n), n, &mut random);
+        let case = Case { weight: None, bias: None, eps: 0.0, ..case };
+        let (got, exact) = (run(&case, "hostile"), T::exact(&case, 0));
+        let h = (T::B / T::W) as f64 + (T::W as f64).log2() + f64::from(blocks.ilog2());
+        let times = if norm == Norm::Layer { 1.5 * h + 8.5 } else { (h + 2.0) / 2.0 + 3.0 };
+        let mut worst: f64 = 0.0;
+        for (j, y) in got.y.iter().enumerate() {
+            let x_hat = exact.x_hat[j].hi.abs();
+            let measure = if norm == Norm::Layer { x_hat.max(1.0) } else { x_hat };
+            let bound = Bound { times, measure, rest: T::UNIT_ROUNDOFF * x_hat };
+            worst = worst.max(bound.check(*y, exact.y[j], || format!("hostile y[{j}], {norm:?}, N {n}")));
+        }
+        println!("worst of a hostile row, {norm:?} {}, N {n}: {worst:.1} u of {times} u", T::NAME);
+        assert!(norm == Norm::Layer || blocks < 256 || worst > 7.5, "not hostile: {worst}");
     }
 }
