@@ -41,6 +41,13 @@ pub(crate) trait Kind: Copy + Send + Sync {
     const CENTRED: bool;
 }
 
+/// Which [`Kind`], as a value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Statistics {
+    Centred,
+    Uncentred,
+}
+
 /// Mean and variance.
 #[derive(Clone, Copy)]
 pub(crate) struct Centred;

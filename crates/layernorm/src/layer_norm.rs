@@ -9,7 +9,7 @@
 //! dweight = sum over rows of dy x_hat       dbias = sum over rows of dy
 //! ```
 
-use crate::by_row::{Centred, backward::Backward, forward::Forward};
+use crate::by_row::{Statistics, backward::Backward, forward::Forward};
 use crate::{
     Error, Gradients, ParamGradients, ParamGrads, Params, Real, Rows, RowsMut, Run, Stats, StatsMut, StatsRef,
 };
@@ -43,7 +43,7 @@ pub fn layer_norm<T: Real>(
     run: Run,
 ) -> Result<(), Error> {
     let saved = saved.map(|saved| saved.columns(x.rows())).transpose()?;
-    Forward::new(x, params, y, saved)?.run::<Centred>(run)
+    Forward::new(x, params, y, saved)?.run(Statistics::Centred, run)
 }
 
 /// [`layer_norm`] in place: each row of `x` becomes its norm. The same bits.
@@ -66,7 +66,7 @@ pub fn layer_norm_in_place<T: Real>(
     run: Run,
 ) -> Result<(), Error> {
     let saved = saved.map(|saved| saved.columns(x.rows())).transpose()?;
-    Forward::in_place(x, params, saved)?.run::<Centred>(run)
+    Forward::in_place(x, params, saved)?.run(Statistics::Centred, run)
 }
 
 /// The gradients of [`layer_norm`], given that of its output.
@@ -97,7 +97,7 @@ pub fn layer_norm_backward<T: Real>(
     run: Run,
 ) -> Result<(), Error> {
     let saved = saved.map(|saved| saved.columns(x.rows())).transpose()?;
-    Backward::new(x, dy, params, saved, gradients.dx)?.run::<Centred>(gradients.params, run)
+    Backward::new(x, dy, params, saved, gradients.dx)?.run(Statistics::Centred, gradients.params, run)
 }
 
 /// [`layer_norm_backward`] in place: each row of `dy` becomes its dx. The same bits.
@@ -123,7 +123,7 @@ pub fn layer_norm_backward_in_place<T: Real>(
     run: Run,
 ) -> Result<(), Error> {
     let saved = saved.map(|saved| saved.columns(x.rows())).transpose()?;
-    Backward::in_place(x, dy, params, saved)?.run::<Centred>(param_gradients, run)
+    Backward::in_place(x, dy, params, saved)?.run(Statistics::Centred, param_gradients, run)
 }
 
 /// A layer norm that holds its parameters, for contiguous rows.

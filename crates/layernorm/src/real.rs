@@ -1,10 +1,12 @@
 //! The number types that the kernels accumulate in.
 
+use crate::by_row::{Centred, Statistics, Uncentred, backward::Backward, forward::Forward};
 #[cfg(target_arch = "aarch64")]
 use crate::vector::neon::Neon;
 use crate::vector::{Body, portable::Portable};
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{avx2::Avx2, avx512::Avx512};
+use crate::{Error, ParamGradients, Run};
 
 /// `f32` or `f64`: a type that the kernels read, accumulate in and write. Sealed.
 ///
@@ -62,6 +64,14 @@ pub(crate) mod private {
         fn fma(self, a: Self, b: Self) -> Self;
         fn neg(self) -> Self;
         fn is_finite(&self) -> bool;
+
+        fn forward(call: Forward<'_, Self>, statistics: Statistics, run: Run) -> Result<(), Error>;
+        fn backward(
+            call: Backward<'_, Self>,
+            statistics: Statistics,
+            params: Option<ParamGradients<'_, Self>>,
+            run: Run,
+        ) -> Result<(), Error>;
 
         fn run_portable<B: Body<Self>>(body: B, s: Portable) -> B::Output
         where
@@ -131,6 +141,26 @@ pub(crate) mod private {
                 #[inline(always)]
                 fn is_finite(&self) -> bool {
                     <$t>::is_finite(*self)
+                }
+
+                #[inline(never)]
+                fn forward(call: Forward<'_, Self>, statistics: Statistics, run: Run) -> Result<(), Error> {
+                    match statistics {
+                        Statistics::Centred => call.run_kind::<Centred>(run),
+                        Statistics::Uncentred => call.run_kind::<Uncentred>(run),
+                    }
+                }
+                #[inline(never)]
+                fn backward(
+                    call: Backward<'_, Self>,
+                    statistics: Statistics,
+                    params: Option<ParamGradients<'_, Self>>,
+                    run: Run,
+                ) -> Result<(), Error> {
+                    match statistics {
+                        Statistics::Centred => call.run_kind::<Centred>(params, run),
+                        Statistics::Uncentred => call.run_kind::<Uncentred>(params, run),
+                    }
                 }
 
                 #[inline(always)]

@@ -11,7 +11,7 @@
 //!
 //! Epsilon is inside the root, as in every framework; the paper's own code has it outside.
 
-use crate::by_row::{Columns, Uncentred, backward::Backward, forward::Forward};
+use crate::by_row::{Columns, Statistics, backward::Backward, forward::Forward};
 use crate::rows::{Source, Target};
 use crate::{Error, Gradients, ParamGradients, ParamGrads, Params, Real, Rows, RowsMut, Run};
 
@@ -44,7 +44,7 @@ pub fn rms_norm<T: Real>(
     run: Run,
 ) -> Result<(), Error> {
     let saved = rstd.map(|rstd| columns_mut(rstd, x.rows())).transpose()?;
-    Forward::new(x, params, y, saved)?.run::<Uncentred>(run)
+    Forward::new(x, params, y, saved)?.run(Statistics::Uncentred, run)
 }
 
 /// [`rms_norm`] in place: each row of `x` becomes its norm. The same bits.
@@ -67,7 +67,7 @@ pub fn rms_norm_in_place<T: Real>(
     run: Run,
 ) -> Result<(), Error> {
     let saved = rstd.map(|rstd| columns_mut(rstd, x.rows())).transpose()?;
-    Forward::in_place(x, params, saved)?.run::<Uncentred>(run)
+    Forward::in_place(x, params, saved)?.run(Statistics::Uncentred, run)
 }
 
 /// The gradients of [`rms_norm`], given that of its output.
@@ -99,7 +99,7 @@ pub fn rms_norm_backward<T: Real>(
     run: Run,
 ) -> Result<(), Error> {
     let saved = rstd.map(|rstd| columns(rstd, x.rows())).transpose()?;
-    Backward::new(x, dy, params, saved, gradients.dx)?.run::<Uncentred>(gradients.params, run)
+    Backward::new(x, dy, params, saved, gradients.dx)?.run(Statistics::Uncentred, gradients.params, run)
 }
 
 /// [`rms_norm_backward`] in place: each row of `dy` becomes its dx. The same bits.
@@ -126,7 +126,7 @@ pub fn rms_norm_backward_in_place<T: Real>(
     run: Run,
 ) -> Result<(), Error> {
     let saved = rstd.map(|rstd| columns(rstd, x.rows())).transpose()?;
-    Backward::in_place(x, dy, params, saved)?.run::<Uncentred>(param_gradients, run)
+    Backward::in_place(x, dy, params, saved)?.run(Statistics::Uncentred, param_gradients, run)
 }
 
 fn columns<T>(rstd: &[T], rows: usize) -> Result<Columns<Source<'_, T>>, Error> {

@@ -58,8 +58,21 @@ impl<'a, T: Real> Backward<'a, T> {
         Ok(Self { shape, x: x.source(), dy, dx: Some(dx), in_place: true, weight, eps, saved })
     }
 
-    /// Run the call.
-    pub(crate) fn run<K: Kind>(self, params: Option<ParamGradients<'_, T>>, run: Run) -> Result<(), Error> {
+    /// Run the call. (As in the forward pass, by way of a function that is not generic.)
+    pub(crate) fn run(
+        self,
+        statistics: Statistics,
+        params: Option<ParamGradients<'_, T>>,
+        run: Run,
+    ) -> Result<(), Error> {
+        T::backward(self, statistics, params, run)
+    }
+
+    pub(crate) fn run_kind<K: Kind>(
+        self,
+        params: Option<ParamGradients<'_, T>>,
+        run: Run,
+    ) -> Result<(), Error> {
         let level = run.level()?;
         let parts = threads::parts(run.threads(), self.shape.rows, self.shape.features);
         let Some(params) = params else {

@@ -44,8 +44,13 @@ impl<'a, T: Real> Forward<'a, T> {
         Ok(Self { shape, x, y, params, eps, saved, in_place: true })
     }
 
-    /// Run the call.
-    pub(crate) fn run<K: Kind>(self, run: Run) -> Result<(), Error> {
+    /// Run the call. (By way of a function that is not generic, so that the loops are compiled in this
+    /// crate, once, and not in each that uses it.)
+    pub(crate) fn run(self, statistics: Statistics, run: Run) -> Result<(), Error> {
+        T::forward(self, statistics, run)
+    }
+
+    pub(crate) fn run_kind<K: Kind>(self, run: Run) -> Result<(), Error> {
         let level = run.level()?;
         let features = self.shape.features;
         if features == 0 {
