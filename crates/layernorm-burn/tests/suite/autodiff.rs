@@ -15,7 +15,7 @@ fn gradients(norm: Norm, device: &Device, tracked: [bool; 3]) -> [Option<Vec<u32
     let hidden = relu(x.clone() * 2.0) - x.clone();
     let y = norm.of(hidden, Some(gamma.clone()), Some(beta.clone()));
     let gradients = y.transpose().matmul(anchor.clone()).sum().backward();
-    assert!(anchor.grad(&gradients).is_some());
+    assert!(anchor.grad(&gradients).is_some(), "the graph goes on behind the norm");
     [x.grad(&gradients).map(bits), gamma.grad(&gradients).map(bits), beta.grad(&gradients).map(bits)]
 }
 

@@ -6,6 +6,7 @@ use layernorm::{Gradients, ParamGradients, Params, Rows, RowsMut, Run, Stats, Wo
 
 const SHAPES: [[usize; 2]; 7] = [[1, 1], [3, 7], [8, 64], [1, 5000], [300, 513], [4096, 64], [2, 70_000]];
 
+#[allow(clippy::cast_possible_truncation, reason = "rounding, as Burn does to the same numbers")]
 fn f32s(len: usize, seed: u64) -> Vec<f32> {
     numbers(len, seed).into_iter().map(|v| v as f32).collect()
 }

@@ -69,7 +69,7 @@ fn backward_among_tasks(pool: &rayon::ThreadPool) -> usize {
         });
         let gradients = pool.install(|| loss.backward());
         running.store(false, Ordering::Relaxed);
-        assert!(leaf.grad(&gradients).is_some());
+        assert!(leaf.grad(&gradients).is_some(), "the backward pass went all the way");
         arrivals.join().expect("it only spawns")
     })
 }

@@ -86,7 +86,7 @@ fn train<N: Layer>() -> (Vec<f64>, Vec<f32>) {
         })
         .collect();
     let output = net.valid().forward(x.inner());
-    assert!(!output.device().is_autodiff());
+    assert!(!output.device().is_autodiff(), "evaluation runs without autodiff");
     (losses, vec_of(output))
 }
 
