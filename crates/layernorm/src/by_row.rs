@@ -23,6 +23,7 @@ use crate::Real;
 use crate::order::{Beside, Nothing, Terms, sums};
 use crate::rows::{Source, Target};
 use crate::vector::{LINE, Vector};
+use std::cmp::Ordering;
 use std::marker::PhantomData;
 
 /// Outputs of this many bytes are written past the cache: they would not stay in it, and a write through
@@ -70,6 +71,14 @@ pub(crate) struct Moments<T> {
     pub(crate) m: T,
     pub(crate) c: T,
     pub(crate) rstd: T,
+}
+
+impl<T: Real> Moments<T> {
+    /// Of no row.
+    fn none() -> Self {
+        let zero = T::from_f64(0.0);
+        Self { m: zero, c: zero, rstd: zero }
+    }
 }
 
 /// Statistics of rows in memory, one number a row in each column: columns to read or columns to write.
@@ -293,13 +302,17 @@ where
     // SAFETY: the caller's.
     let [sum, _] = unsafe { sums::<_, _, _, _, 1>(s, n, &Sum(x), &mut first) };
     let mut m = sum.div(count);
-    // SAFETY: the caller's.
-    let (mut c, mut var) = unsafe { deviations(s, x, n, m, &mut (beside, Prefetch(ahead))) };
-    if var < c.mul(c) {
-        m = m.add(c);
+    let mut beside = (beside, Prefetch(ahead));
+    let mut repeated = false;
+    let (c, mut var) = loop {
         // SAFETY: the caller's.
-        (c, var) = unsafe { deviations(s, x, n, m, &mut Nothing) };
-    }
+        let (c, var) = unsafe { deviations(s, x, n, m, &mut beside) };
+        if repeated || var.partial_cmp(&c.mul(c)) != Some(Ordering::Less) {
+            break (c, var);
+        }
+        m = m.add(c);
+        repeated = true;
+    };
     if var < zero {
         var = zero;
     }

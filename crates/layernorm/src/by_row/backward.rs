@@ -213,40 +213,39 @@ impl<T: Real, K: Kind, W: Affine<T>> Body<T> for Part<'_, '_, T, K, W> {
     #[inline(always)]
     fn run<S: Vector<T>>(mut self, s: S) {
         let call = self.call;
-        let Some(last) = self.rows.end.checked_sub(1) else { return };
+        let Some(last) = self.rows.clone().last() else { return };
+        let start = self.rows.start;
         let mut totals = self.totals.take();
         let put = call.put();
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
-            let mut ready = self.project(s, self.rows.start, &mut Nothing);
             let mut stage = match call.dx {
-                Some(dx) if put == Put::Stream => Stage::new(dx, self.rows.start, call.shape.features),
+                Some(dx) if put == Put::Stream => Stage::new(dx, start, call.shape.features),
                 _ => None,
             };
             let put = if stage.is_some() { Put::Store } else { put };
+            let nothing = Pointers { x: call.x.row(start), dy: call.dy.row(start), dx: None, totals: None };
+            let mut write = Write::new(s, &self, nothing, put, None);
             for row in self.rows.clone() {
+                let ready = self.project(s, row, &mut write);
+                write.finish(s);
+                if row > start {
+                    row_done(s, row - 1, &mut stage, &mut totals);
+                }
                 let pointers = Pointers {
                     x: call.x.row(row),
                     dy: call.dy.row(row),
                     dx: call.dx.map(|dx| stage.as_mut().map_or(dx.row(row), Stage::slot)),
                     totals: totals.as_ref().map(Tree::current),
                 };
-                let mut write = Write::new(s, &self, pointers, put, ready);
+                write = Write::new(s, &self, pointers, put, ready);
                 if ready.is_none() {
                     self.wide(pointers);
                 }
                 write.start(s);
-                if row < last {
-                    ready = self.project(s, row + 1, &mut write);
-                }
-                write.finish(s);
-                if let Some(stage) = &mut stage {
-                    stage.row_done(s);
-                }
-                if let Some(totals) = &mut totals {
-                    totals.row_done(s, row);
-                }
             }
+            write.finish(s);
+            row_done(s, last, &mut stage, &mut totals);
             if let Some(stage) = &mut stage {
                 stage.finish(s);
             }
@@ -254,6 +253,26 @@ impl<T: Real, K: Kind, W: Affine<T>> Body<T> for Part<'_, '_, T, K, W> {
         if put == Put::Stream {
             s.fence();
         }
+    }
+}
+
+/// The last pass over a row has ended.
+///
+/// # Safety
+/// dx has the row, and it is this thread's.
+#[inline(always)]
+unsafe fn row_done<T: Real, S: Vector<T>>(
+    s: S,
+    row: usize,
+    stage: &mut Option<Stage<T>>,
+    totals: &mut Option<Tree<'_, T>>,
+) {
+    if let Some(stage) = stage {
+        // SAFETY: the caller's.
+        unsafe { stage.row_done(s) };
+    }
+    if let Some(totals) = totals {
+        totals.row_done(s, row);
     }
 }
 
@@ -293,7 +312,7 @@ impl<T: Real, V: Copy, K: Kind, W: Affine<T>> Write<T, V, K, W> {
         let zero = T::from_f64(0.0);
         let n = part.call.shape.features;
         let at = if ready.is_some() { 0 } else { n };
-        let nothing = Ready { moments: Moments { m: zero, c: zero, rstd: zero }, means: [zero; 2] };
+        let nothing = Ready { moments: Moments::none(), means: [zero; 2] };
         let Ready { moments, means: [along_x_hat, along_ones] } = ready.unwrap_or(nothing);
         Self {
             of,

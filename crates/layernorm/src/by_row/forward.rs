@@ -98,42 +98,35 @@ impl<T: Real, K: Kind, W: Affine<T>, B: Affine<T>> Body<T> for Part<'_, T, K, W,
         let Self { call, rows, weight, bias, .. } = self;
         let n = call.shape.features;
         let stream = call.streams();
-        let Some(last) = rows.end.checked_sub(1) else { return };
+        let Some(last) = rows.clone().last() else { return };
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let row_at = |row: usize| call.x.row(last.min(row));
             let start = rows.start;
-            let mut fast =
-                statistics::<T, S, K, _>(s, row_at(start), n, call.eps, &mut Nothing, row_at(start + 1));
             let mut stage = if stream { Stage::new(call.y, start, n) } else { None };
             let stream = stream && stage.is_none();
+            let standardise = Standardise::<_, K>::new(s, Moments::none());
+            let (x, y) = (row_at(start), call.y.row(start));
+            let mut write = Write { x, y, n, at: n, stream, weight, bias, standardise }; // nothing yet
             for row in rows {
                 let x = row_at(row);
+                let fast = statistics::<T, S, K, _>(s, x, n, call.eps, &mut write, row_at(row + 1));
+                write.finish(s);
+                if let Some(stage) = stage.as_mut().filter(|_| row > start) {
+                    stage.row_done(s);
+                }
                 let y = stage.as_mut().map_or(call.y.row(row), Stage::slot);
                 let moments = fast.unwrap_or_else(|| wide::forward::<T, K>(x, y, n, call.eps, &call.params));
                 if let Some(saved) = call.saved {
                     saved.set(row, moments);
                 }
-                let standardise = Standardise::<_, K>::new(s, moments);
                 let at = if fast.is_some() { 0 } else { n };
-                let mut write = Write { x, y, n, at, stream, weight, bias, standardise };
+                write = Write { x, y, at, standardise: Standardise::new(s, moments), ..write };
                 write.start(s);
-                if row < last {
-                    fast = statistics::<T, S, K, _>(
-                        s,
-                        row_at(row + 1),
-                        n,
-                        call.eps,
-                        &mut write,
-                        row_at(row + 2),
-                    );
-                }
-                write.finish(s);
-                if let Some(stage) = &mut stage {
-                    stage.row_done(s);
-                }
             }
+            write.finish(s);
             if let Some(stage) = &mut stage {
+                stage.row_done(s);
                 stage.finish(s);
             }
         }
