@@ -96,7 +96,7 @@ fn study(study: &StudyOutcome) -> Markup {
             div.figures { @for figure in &study.figures { (self::figure(figure)) } }
             ul.notes { @for note in &study.notes { li { (note) } } }
             (settings(study))
-            (again(&study.command, study.seconds, "of work over all arms and seeds"))
+            (again(&study.command, study.seconds, " of work over all arms and seeds"))
         }
     }
 }
@@ -157,10 +157,9 @@ fn grid(grid: &ImageGrid) -> Markup {
     }
 }
 
-/// A single picture is shown at six rem, a strip of them at the same ease to read within the page.
+/// The width in rem: a picture alone gets six; strips and sheets of several get 2.2 for each 28 pixels.
 fn width(width: u32, height: u32) -> f64 {
-    let across = f64::from(width) / f64::from(height);
-    if across <= 1.5 { 6.0 } else { (across * 2.2).min(60.0) }
+    if width <= height { 6.0 } else { f64::from(width) * 2.2 / 28.0 }
 }
 
 fn settings(study: &StudyOutcome) -> Markup {
@@ -229,7 +228,8 @@ fn by_level(errors: &[WorstError]) -> Vec<(&WorstError, String)> {
 }
 
 fn bench(bench: &BenchSummary) -> Markup {
-    let most = bench.rows.iter().map(|row| row.ratio).fold(1.0, f64::max);
+    // A tiny call may cost many copies; its bar ends at four, so that the others stay readable.
+    let most = bench.rows.iter().map(|row| row.ratio).fold(1.0, f64::max).min(4.0);
     html! {
         section #bench {
             h2 { "Is it fast?" }
@@ -238,7 +238,7 @@ fn bench(bench: &BenchSummary) -> Markup {
                 time over that of the best memory copy of the same bytes, in the same run: 1 is as fast as copying." }
             figure.wide {
                 div.scroll { table {
-                    thead { tr { @for name in ["operator", "rows × features", "data in", "threads", "time a call", "GB/s", "× copy", ""] {
+                    thead { tr { @for name in ["operator", "type", "rows × features", "data in", "threads", "time a call", "GB/s", "× copy", ""] {
                         th scope="col" { (name) }
                     } } }
                     tbody { @for row in &bench.rows { (bench_row(row, most)) } }
@@ -254,6 +254,7 @@ fn bench(bench: &BenchSummary) -> Markup {
 fn bench_row(row: &BenchRow, most: f64) -> Markup {
     html! { tr {
         td { (row.operator) " " (row.direction) }
+        td { (row.dtype) }
         td { (row.rows) " × " (row.features) }
         td { (row.place) } td { (row.threads) }
         td { (headline::duration(row.ns)) } td { (format!("{:.1}", row.gbps)) }
@@ -275,8 +276,9 @@ fn bar(part: f64, mark: Option<f64>) -> Markup {
 }
 
 fn again(command: &str, seconds: f64, of: &str) -> Markup {
+    let took = headline::duration(seconds * 1e9);
     html! {
-        p.again { "Again: " code { (command) } " " span.fine { "(" (headline::duration(seconds * 1e9)) " " (of) ")" } }
+        p.again { "Again: " code { (command) } " " span.fine { "(" (took) (of) ")" } }
     }
 }
 

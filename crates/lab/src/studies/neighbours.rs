@@ -328,7 +328,11 @@ fn movement(all: &Results) -> LineChart {
 
 fn counts(all: &Results) -> Table {
     let total = |arm: &Arm, name: &str| all.values(arm.name, name).iter().sum::<f64>();
-    let share = |arm: &Arm, part: &str, whole: &str| format!("{} of {}", total(arm, part), total(arm, whole));
+    let share = |arm: &Arm, part: &str, whole: &str| {
+        let percent = 100.0 * total(arm, part) / total(arm, whole);
+        let digits = if percent == 0.0 || percent == 100.0 { 0 } else { 1 };
+        format!("{} ({percent:.digits$}%)", total(arm, part))
+    };
     let rows = CARD.arms.iter().map(|arm| {
         vec![
             arm.label.to_owned(),
@@ -338,7 +342,11 @@ fn counts(all: &Results) -> Table {
     });
     Table {
         title: "Numbers whose bits differ".to_owned(),
-        caption: "Over all seeds, batch sizes and exchanges.".to_owned(),
+        caption: format!(
+            "Over all seeds, batch sizes and exchanges: {} numbers against the picture alone, {} against inference.",
+            total(&CARD.arms[0], "compared with alone"),
+            total(&CARD.arms[0], "compared with inference"),
+        ),
         columns: ["method", "in company, against alone", "in training, against inference"]
             .map(str::to_owned)
             .to_vec(),
