@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{run, stderr, stdout};
+use common::{run, stdout};
 
 #[test]
 fn help_teaches() {
@@ -39,6 +39,7 @@ fn without_studies_it_says_how_to_have_them() {
     {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(stderr(&output).contains("cargo run --release"), "{arguments:?}: {}", stderr(&output));
+        let said = common::stderr(&output);
+        assert!(said.contains("cargo run --release"), "{arguments:?}: {said}");
     }
 }

@@ -16,17 +16,27 @@ pub(crate) fn parts(threads: Threads, rows: usize, features: usize) -> usize {
         Threads::Pool => {
             // Asked last: outside every pool, asking how many threads there are starts the global one.
             let worth = rows.min(rows.saturating_mul(features) / WORTH_A_THREAD);
-            if worth < 2 { 1 } else { worth.min(rayon::current_num_threads()) }
+            if worth < 2 { 1 } else { worth.min(if cfg!(miri) { 3 } else { rayon::current_num_threads() }) }
         }
     }
 }
 
 /// Run `part` for each of `0..parts`, at once where there are several.
 pub(crate) fn for_each(parts: usize, part: impl Fn(usize) + Send + Sync) {
-    #[cfg(feature = "rayon")]
+    #[cfg(all(feature = "rayon", not(miri)))]
     if parts > 1 {
         use rayon::prelude::*;
         return (0..parts).into_par_iter().with_max_len(1).for_each(part);
+    }
+    // Rayon's queues break Miri's rules; other threads show it how rows and totals are shared.
+    #[cfg(all(feature = "rayon", miri))]
+    if parts > 1 {
+        let part = &part;
+        return std::thread::scope(|scope| {
+            (0..parts).for_each(|index| {
+                scope.spawn(move || part(index));
+            });
+        });
     }
     (0..parts).for_each(part);
 }

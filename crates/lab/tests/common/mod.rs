@@ -20,12 +20,13 @@ pub(crate) fn stdout(output: &Output) -> String {
 }
 
 /// Its standard error.
+#[allow(dead_code, reason = "not every test file looks at it")]
 pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("text")
 }
 
 /// The one JSON document that it printed.
-#[allow(dead_code, reason = "not every test file looks at JSON")]
+#[allow(dead_code, reason = "not every test file looks at it")]
 pub(crate) fn json(output: &Output) -> serde_json::Value {
     serde_json::from_slice(&output.stdout).expect("one JSON document on standard output")
 }

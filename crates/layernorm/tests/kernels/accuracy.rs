@@ -82,10 +82,12 @@ impl Worst {
         if case.norm == Norm::Layer && got.c[row].finite() {
             // m + c, as two numbers, is the mean to within a few u of the deviation.
             let (m, c) = (got.m[row].wide(), got.c[row].wide());
+            // Deviations far below a huge eps are counted in units of its root.
+            let vanishing = 4.0 * f64::from_bits(1) * case.eps.sqrt();
             let bound = Bound {
                 times: 8.0,
                 measure: exact.deviation,
-                rest: T::UNIT_ROUNDOFF * c.abs() + T::SMALLEST,
+                rest: T::UNIT_ROUNDOFF * c.abs() + T::SMALLEST + vanishing,
             };
             let left = (exact.mean - Dd::new(m)).distance(c);
             let most = bound.times * bound.measure * T::UNIT_ROUNDOFF + bound.rest;

@@ -340,6 +340,7 @@ fn the_last_row_indices_work() {
 #[cfg(not(miri))]
 mod environment {
     use layernorm::{LEVEL_VARIABLE, Level};
+    use std::ffi::OsString;
     use std::process::Command;
 
     const CHILD: &str = "LAYERNORM_TEST_CHILD";
@@ -350,6 +351,10 @@ mod environment {
             println!("[{:?}]", Level::from_environment());
             return;
         }
+        // Emulated, this program can't be run without the emulator.
+        let runner = std::env::var("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER");
+        let runner = runner.ok().filter(|_| cfg!(target_arch = "aarch64")).unwrap_or_default();
+        let exe = std::env::current_exe().unwrap();
         let missing = Level::ALL.into_iter().find(|level| !level.is_available()).unwrap();
         let best = Level::best();
         for (value, expected) in [
@@ -359,7 +364,9 @@ mod environment {
             ("sse9".to_owned(), "Err(LevelName { value: \"sse9\" })".to_owned()),
             (String::new(), "Err(LevelName { value: \"\" })".to_owned()),
         ] {
-            let out = Command::new(std::env::current_exe().unwrap())
+            let mut words = runner.split_whitespace().map(OsString::from).chain([exe.clone().into()]);
+            let out = Command::new(words.next().unwrap())
+                .args(words)
                 .args(["refused::environment::the_level_of_the_environment", "--exact", "--nocapture"])
                 .env(CHILD, "1")
                 .env(LEVEL_VARIABLE, &value)
