@@ -302,7 +302,7 @@ fn hostile<T: Number>(n: usize) -> Vec<T> {
 /// Rows made against the order go past the bound for ordinary rows, and stay within the proved one.
 fn hostile_rows<T: Oracle>() {
     let mut random = Random::new(15);
-    let blocks: &[usize] = Effort::of(&[1], &[1, 16], &[1, 2, 16, 256, 1024]);
+    let blocks: &[usize] = Effort::of(&[], &[1, 16], &[1, 2, 16, 256, 1024]);
     for (blocks, norm) in blocks.iter().flat_map(|blocks| Norm::BOTH.map(|norm| (*blocks, norm))) {
         let n = blocks * T::B;
         let case = Case::new(norm, hostile::<T>(n), n, &mut random);
