@@ -63,7 +63,9 @@ pub struct Gradients<'a, T> {
 ///
 /// The sum has one published order: rows in chunks of eight that are aligned to the *global* index of a
 /// row, in order inside a chunk, chunks by the tree of adjacent pairs. So when a batch is split over
-/// workers at aligned boundaries, `first_row` is what makes their totals nodes of the same tree.
+/// workers at aligned boundaries, `first_row` is what makes their totals nodes of the same tree. (Totals of
+/// one number a feature, that is: for a shared parameter the features are summed after the rows, so merge the
+/// gradients per unit and sum last.)
 #[derive(Debug)]
 pub struct ParamGradients<'a, T> {
     /// dgamma: one number (shared weight) or one a feature.
