@@ -248,17 +248,19 @@ impl<T: Real, S: Vector<T>> Terms<T, S> for Deviations<T, S::V> {
     }
 }
 
-/// Asks for the memory from an address on, which need not be anyone's.
-struct Prefetch<T>(*const T);
+/// Asks for the memory from some addresses on, which need not be anyone's.
+struct Prefetch<T, const ARRAYS: usize>([*const T; ARRAYS]);
 
-impl<T: Real, S: Vector<T>> Beside<T, S> for Prefetch<T> {
+impl<T: Real, S: Vector<T>, const ARRAYS: usize> Beside<T, S> for Prefetch<T, ARRAYS> {
     const STREAMS: bool = false;
 
     #[inline(always)]
     unsafe fn step<const LINES: usize>(&mut self, s: S) {
-        for _ in 0..LINES {
-            s.prefetch(self.0);
-            self.0 = self.0.wrapping_byte_add(LINE);
+        for from in &mut self.0 {
+            for _ in 0..LINES {
+                s.prefetch(*from);
+                *from = from.wrapping_byte_add(LINE);
+            }
         }
     }
 }
@@ -286,7 +288,7 @@ where
     let count = T::from_count(n);
     let zero = T::from_f64(0.0);
     if !K::CENTRED {
-        let mut beside = (beside, Prefetch(x.wrapping_byte_add(AHEAD)));
+        let mut beside = (beside, Prefetch([x.wrapping_byte_add(AHEAD)]));
         // SAFETY: the caller's.
         let [squares, _] = unsafe { sums::<_, _, _, _, 2>(s, n, &Squares(x), &mut beside) };
         return Some(Moments { m: zero, c: zero, rstd: rstd(squares.div(count), eps)? });
@@ -298,11 +300,11 @@ where
     let soon = x.wrapping_byte_add(row.max(AHEAD));
     let (rest, ahead) =
         if row <= SHORT { (soon, soon.wrapping_add(n / 2)) } else { (x.wrapping_add(n / 2), ahead) };
-    let mut first = (&mut *beside, Prefetch(rest));
+    let mut first = (&mut *beside, Prefetch([rest]));
     // SAFETY: the caller's.
     let [sum, _] = unsafe { sums::<_, _, _, _, 1>(s, n, &Sum(x), &mut first) };
     let mut m = sum.div(count);
-    let mut beside = (beside, Prefetch(ahead));
+    let mut beside = (beside, Prefetch([ahead]));
     let mut repeated = false;
     let (c, mut var) = loop {
         // SAFETY: the caller's.

@@ -195,7 +195,8 @@ impl<T: Real, K: Kind, W: Affine<T>> Part<'_, '_, T, K, W> {
             let (x, dy) = (call.x.row(row), call.dy.row(row));
             let standardise = Standardise::<_, K>::new(s, moments);
             let terms = Projections { x, dy, weight: self.weight, standardise };
-            let means = sums::<_, _, _, _, 2>(s, n, &terms, beside).map(|sum| sum.div(T::from_count(n)));
+            let mut beside = (beside, Prefetch([x, dy].map(|from| from.wrapping_byte_add(AHEAD))));
+            let means = sums::<_, _, _, _, 2>(s, n, &terms, &mut beside).map(|sum| sum.div(T::from_count(n)));
             means.iter().all(|mean| mean.is_finite()).then_some(Ready { moments, means })
         }
     }
