@@ -13,13 +13,14 @@ mod interrupt;
 #[cfg(feature = "studies")]
 mod models;
 mod operators;
-#[cfg_attr(not(feature = "studies"), allow(dead_code, reason = "the page comes with the studies"))]
+#[allow(dead_code, reason = "the page comes with the studies")]
 mod report;
-#[cfg_attr(not(feature = "studies"), allow(dead_code, reason = "the studies draw more"))]
+#[allow(dead_code, reason = "the studies draw more")]
 mod rng;
 #[cfg(feature = "studies")]
 mod studies;
 #[cfg(feature = "studies")]
+#[allow(dead_code, reason = "studies to come use more of it")]
 mod study;
 #[cfg(feature = "studies")]
 mod tour;

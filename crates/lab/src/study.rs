@@ -3,12 +3,14 @@
 //!
 //! A study is a value: a [`Card`] that says what is asked and how it will be judged, and a [`Plan`] that measures.
 //! The plan is cut into *units*, one for each arm and seed; a [`Unit`] works in short steps and can be saved between
-//! any two of them. Everything else exists once, for all studies: threads, progress, checkpoints, Ctrl-C and resuming
-//! are in [`runner`], files in [`store`], rules in [`verdict`], words on the command line in [`command`]. So a new
-//! study is one file in `studies/` and one line in [`crate::studies::ALL`].
+//! any two of them. One that is over in half a minute need not be: [`steps()`] makes it from a closure. Everything else
+//! exists once, for all studies: threads, progress, checkpoints, Ctrl-C and resuming are in [`runner`], files in
+//! [`store`], rules in [`verdict`], words on the command line in [`command`]. So a new study is one file in `studies/`
+//! and one line in [`crate::studies::ALL`].
 
 pub mod command;
 pub mod runner;
+mod steps;
 pub mod store;
 pub mod verdict;
 
@@ -17,9 +19,11 @@ use std::path::PathBuf;
 
 pub use command::{StudyArgs, run};
 pub use runner::Control;
+pub use steps::steps;
 pub use verdict::Rule;
 
 use crate::report::model::{Figure, Measured, Point, Series, Tone};
+use crate::report::number;
 
 /// What a study asks and how it will be judged: fixed in the program, before anything runs.
 #[derive(Debug)]
@@ -40,6 +44,8 @@ pub struct Card {
     pub takes: [&'static str; 3],
     /// Seeds of each budget: quick, standard, full.
     pub seeds: [u64; 3],
+    /// Whether `--data` can replace the data that the program makes itself.
+    pub real_data: bool,
 }
 
 /// One of the things that are compared.
@@ -62,8 +68,10 @@ pub struct Claim {
     pub says: &'static str,
     /// Who says it, and where.
     pub source: &'static str,
-    /// How one seed's effect is computed.
+    /// How one seed's effect is computed, in words.
     pub measure: &'static str,
+    /// The same as arithmetic.
+    pub effect: fn(&Seed<'_>) -> f64,
     /// The effect's unit.
     pub unit: &'static str,
     /// What turns effects into a verdict.
@@ -135,7 +143,9 @@ pub trait Plan: Sync {
     fn settings(&self) -> BTreeMap<String, String>;
 
     /// The length of a unit of this arm, in ticks of about equal time over all arms.
-    fn ticks(&self, arm: usize) -> u64;
+    fn ticks(&self, _arm: usize) -> u64 {
+        1
+    }
 
     /// A unit, from its beginning or from what [`Unit::save`] gave.
     ///
@@ -143,14 +153,18 @@ pub trait Plan: Sync {
     /// Saved bytes that can't be understood.
     fn unit(&self, arm: usize, seed: u64, saved: Option<&[u8]>) -> Result<Box<dyn Unit + '_>, Error>;
 
-    /// The effect that claim number `claim` of the card speaks of, in one seed.
-    fn effect(&self, claim: usize, seed: &Seed<'_>) -> f64;
-
     /// Pictures and tables, for the report.
     fn figures(&self, all: &Results) -> Vec<Figure>;
 
     /// What a reader should know besides.
-    fn notes(&self) -> Vec<String>;
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// Settings from pairs.
+pub fn settings<const N: usize>(pairs: [(&str, String); N]) -> BTreeMap<String, String> {
+    pairs.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 /// The work of one arm with one seed: a value that steps forward.
@@ -171,7 +185,9 @@ pub trait Unit {
     ///
     /// # Errors
     /// State that can't be written down.
-    fn save(&self) -> Result<Option<Vec<u8>>, Error>;
+    fn save(&self) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
 
     /// What was measured; called once [`Unit::advance`] said that there is no more.
     ///
@@ -227,6 +243,17 @@ impl Results {
         self.seeds().map(|seed| seed.value(arm, name)).collect()
     }
 
+    /// The mean of a number of one arm over the seeds.
+    pub fn mean(&self, arm: &str, name: &str) -> f64 {
+        let values = self.values(arm, name);
+        values.iter().sum::<f64>() / values.len() as f64
+    }
+
+    /// A number of one arm as words, with its lowest and highest seed: `1.23 (1.20 to 1.26)`.
+    pub fn spread(&self, arm: &str, name: &str, digits: usize) -> String {
+        number::spread(&self.values(arm, name), digits)
+    }
+
     /// A curve of one arm over all seeds: the mean at each point, and the lowest and highest seed. `stretch`
     /// multiplies the horizontal axis.
     pub fn series(&self, arm: &Arm, name: &str, stretch: f64) -> Series {
@@ -261,6 +288,11 @@ impl<'a> Seed<'a> {
         self.unit(arm).values.get(name).copied().unwrap_or(f64::NAN)
     }
 
+    /// A curve's y at this x, NaN when the arm did not measure it.
+    pub fn at(self, arm: &str, name: &str, x: f64) -> f64 {
+        self.curve(arm, name).iter().find(|point| point[0] == x).map_or(f64::NAN, |point| point[1])
+    }
+
     /// A curve of an arm, empty when the arm did not measure it.
     pub fn curve(self, arm: &str, name: &str) -> &'a [[f64; 2]] {
         self.unit(arm).curves.get(name).map_or(&[], Vec::as_slice)
@@ -277,6 +309,12 @@ pub enum Error {
         asked: String,
         /// What there is.
         known: Vec<&'static str>,
+    },
+    /// Data for a study that has no use for them.
+    #[error("the study {study} makes its own data and can't use --data")]
+    OwnData {
+        /// The study.
+        study: &'static str,
     },
     /// The user's data are not what they should be.
     #[error(transparent)]

@@ -17,7 +17,17 @@ pub fn class(tone: Tone) -> &'static str {
         Tone::Layer => "layer",
         Tone::Batch => "batch",
         Tone::Rms => "rms",
+        Tone::Partial => "partial",
+        Tone::Group => "group",
+        Tone::Instance => "instance",
+        Tone::Scale => "scale",
+        Tone::Weight => "weight",
         Tone::Plain => "plain",
+        Tone::First => "first",
+        Tone::Second => "second",
+        Tone::Third => "third",
+        Tone::Fourth => "fourth",
+        Tone::Fifth => "fifth",
     }
 }
 
@@ -29,7 +39,10 @@ pub fn lines(chart: &LineChart) -> Markup {
     html! {
         p.legend {
             @for series in &chart.series {
-                span class=(class(series.tone)) { i {} (series.label) }
+                span class=(class(series.tone)) {
+                    svg viewBox="0 0 32 8" aria-hidden="true" { path.line d="M1 4L31 4" {} }
+                    (series.label)
+                }
             }
         }
         svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(chart.title) {

@@ -196,8 +196,28 @@ pub enum Tone {
     Batch,
     /// RMS norm.
     Rms,
+    /// RMS norm by a part of the features.
+    Partial,
+    /// Group norm.
+    Group,
+    /// Instance norm.
+    Instance,
+    /// A scale alone: scale norm, L2.
+    Scale,
+    /// Weight norm.
+    Weight,
     /// No normalization.
     Plain,
+    /// What is no norm, such as a placement or a remedy: the first of a sequence.
+    First,
+    /// The second of a sequence.
+    Second,
+    /// The third of a sequence.
+    Third,
+    /// The fourth of a sequence.
+    Fourth,
+    /// The fifth of a sequence.
+    Fifth,
 }
 
 /// The answer to a claim.
@@ -278,6 +298,23 @@ pub struct Measured {
     pub seconds: f64,
 }
 
+impl Measured {
+    /// Notes a number.
+    pub fn set(&mut self, name: &str, value: f64) {
+        self.values.insert(name.to_owned(), value);
+    }
+
+    /// Adds to a number that begins at 0.
+    pub fn add(&mut self, name: &str, value: f64) {
+        *self.values.entry(name.to_owned()).or_default() += value;
+    }
+
+    /// Adds a point to a curve.
+    pub fn point(&mut self, curve: &str, x: f64, y: f64) {
+        self.curves.entry(curve.to_owned()).or_default().push([x, y]);
+    }
+}
+
 /// A picture or a table of a study.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -286,6 +323,8 @@ pub enum Figure {
     Lines(LineChart),
     /// Numbers in rows.
     Table(Table),
+    /// Words in rows and columns, each on its colour.
+    Matrix(Matrix),
     /// A grid of small pictures.
     Images(ImageGrid),
 }
@@ -312,6 +351,18 @@ pub struct Axis {
     pub label: String,
     /// Logarithmic.
     pub log: bool,
+}
+
+impl Axis {
+    /// In equal steps.
+    pub fn linear(label: &str) -> Self {
+        Self { label: label.to_owned(), log: false }
+    }
+
+    /// In equal factors.
+    pub fn log(label: &str) -> Self {
+        Self { label: label.to_owned(), log: true }
+    }
 }
 
 /// One curve with its band.
@@ -352,6 +403,73 @@ pub struct Table {
     pub columns: Vec<String>,
     /// The rows' cells.
     pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these columns.
+    pub fn new(title: &str, caption: &str, columns: &[&str], rows: Vec<Vec<String>>) -> Self {
+        let columns = columns.iter().map(|&name| name.to_owned()).collect();
+        Self { title: title.to_owned(), caption: caption.to_owned(), columns, rows }
+    }
+}
+
+/// Rows and columns of cells, coloured by a value: what holds for whom, or where something is large.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Matrix {
+    /// What it shows.
+    pub title: String,
+    /// How to read it, the colours too.
+    pub caption: String,
+    /// The columns' names.
+    pub columns: Vec<String>,
+    /// The rows.
+    pub rows: Vec<MatrixRow>,
+}
+
+/// One row of a matrix.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct MatrixRow {
+    /// The words at its left.
+    pub label: String,
+    /// One cell for each column.
+    pub cells: Vec<Cell>,
+}
+
+/// One cell of a matrix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// What it says. Colours are no more than a help.
+    pub text: String,
+    /// Its colour: from -1, the warm one, through 0, none, to 1, the cool one. NaN: crossed out.
+    #[serde(deserialize_with = "number")]
+    pub shade: f64,
+}
+
+impl Matrix {
+    /// A matrix with these columns.
+    pub fn new(title: &str, caption: &str, columns: &[&str], rows: Vec<MatrixRow>) -> Self {
+        let columns = columns.iter().map(|&name| name.to_owned()).collect();
+        Self { title: title.to_owned(), caption: caption.to_owned(), columns, rows }
+    }
+}
+
+impl MatrixRow {
+    /// A row of cells.
+    pub fn new(label: &str, cells: Vec<Cell>) -> Self {
+        Self { label: label.to_owned(), cells }
+    }
+}
+
+impl Cell {
+    /// Words on a colour.
+    pub fn new(text: impl Into<String>, shade: f64) -> Self {
+        Self { text: text.into(), shade }
+    }
+
+    /// Yes on the cool colour, no on the warm one.
+    pub fn yes(yes: bool) -> Self {
+        if yes { Self::new("yes", 1.0) } else { Self::new("no", -1.0) }
+    }
 }
 
 /// Small pictures in rows and columns.

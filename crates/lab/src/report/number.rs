@@ -1,4 +1,4 @@
-//! Numbers that may not be numbers. JSON has no NaN and no infinity: they are written as null, and read back as NaN
+//! Numbers that may not be numbers, and numbers as words. JSON has no NaN and no infinity: they are written as null, and read back as NaN
 //! here, so that a run that diverged still has a result.
 
 use std::collections::BTreeMap;
@@ -40,6 +40,14 @@ pub fn map<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, f64>, 
 pub fn curves<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Vec<[f64; 2]>>, D::Error> {
     let map = BTreeMap::<String, Vec<[Number; 2]>>::deserialize(from)?;
     Ok(map.into_iter().map(|(name, curve)| (name, plain(curve))).collect())
+}
+
+/// A mean with its extremes: `1.23 (1.20 to 1.26)`.
+pub fn spread(values: &[f64], digits: usize) -> String {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    format!("{mean:.digits$} ({low:.digits$} to {high:.digits$})")
 }
 
 fn plain(pairs: Vec<[Number; 2]>) -> Vec<[f64; 2]> {

@@ -4,8 +4,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::machine::Machine;
 use super::model::{
-    BenchRow, BenchSummary, CheckSummary, Figure, Finding, ImageGrid, Report, StudyOutcome, Table, Verdict,
-    WorstError,
+    BenchRow, BenchSummary, CheckSummary, Figure, Finding, ImageGrid, Matrix, Report, StudyOutcome, Table,
+    Verdict, WorstError,
 };
 use super::{chart, headline};
 
@@ -122,6 +122,9 @@ fn figure(figure: &Figure) -> Markup {
         Figure::Table(table) => html! {
             figure class=[(table.columns.len() > 3).then_some("wide")] { h3 { (table.title) } (self::table(table)) figcaption { (table.caption) } }
         },
+        Figure::Matrix(matrix) => html! {
+            figure class=[(matrix.columns.len() > 4).then_some("wide")] { h3 { (matrix.title) } (self::matrix(matrix)) figcaption { (matrix.caption) } }
+        },
         Figure::Images(images) => html! {
             figure.wide { h3 { (images.title) } (grid(images)) figcaption { (images.caption) } }
         },
@@ -135,6 +138,33 @@ fn table(table: &Table) -> Markup {
             tbody { @for row in &table.rows { tr { @for cell in row { td { (cell) } } } } }
         } }
     }
+}
+
+fn matrix(matrix: &Matrix) -> Markup {
+    html! {
+        div.scroll { table.matrix {
+            thead { tr { td {} @for name in &matrix.columns { th scope="col" { (name) } } } }
+            tbody { @for row in &matrix.rows { tr {
+                th scope="row" { (row.label) }
+                @for cell in &row.cells { td class=(shade(cell.shade)) style=(strength(cell.shade)) { (cell.text) } }
+            } } }
+        } }
+    }
+}
+
+/// The class of a cell's colour.
+fn shade(shade: f64) -> &'static str {
+    match shade {
+        shade if shade.is_nan() => "none",
+        shade if shade < 0.0 => "warm",
+        _ => "cool",
+    }
+}
+
+/// How much of the colour; the words on it stay readable at its fullest.
+fn strength(shade: f64) -> String {
+    let percent = if shade.is_nan() { 0.0 } else { 100.0 * shade.abs().min(1.0) };
+    format!("--much:{percent:.0}%")
 }
 
 fn grid(grid: &ImageGrid) -> Markup {

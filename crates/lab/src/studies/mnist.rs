@@ -9,7 +9,9 @@ use crate::models::norm::{EPSILON, NormKind};
 use crate::models::train::{Recipe, Training};
 use crate::report::model::{Axis, Figure, ImageGrid, ImageRow, LineChart, Table, Tone};
 use crate::report::picture;
-use crate::study::{Arm, Budget, Card, Claim, Error, Plan, Request, Results, Rule, Seed, Study, Unit};
+use crate::study::{
+    Arm, Budget, Card, Claim, Error, Plan, Request, Results, Rule, Seed, Study, Unit, settings,
+};
 
 /// The study.
 #[derive(Debug)]
@@ -41,6 +43,7 @@ static CARD: Card = Card {
             source: PAPER,
             measure: "updates at batch 128 that the network without norm needs to reach the higher of the two final \
                       training losses, over those that layer norm needs",
+            effect: |seed| speed_up(seed.curve("ln_128", "train loss"), seed.curve("none_128", "train loss")),
             unit: "times as many updates",
             rule: Rule::Exceeds(1.1),
         },
@@ -50,6 +53,9 @@ static CARD: Card = Card {
             source: PAPER,
             measure: "how much more test error batch norm gains from batch 128 to batch 4 than layer norm does, \
                       each as the mean over the second half of the same number of epochs",
+            effect: |seed| {
+                (late(seed, "bn_4") - late(seed, "bn_128")) - (late(seed, "ln_4") - late(seed, "ln_128"))
+            },
             unit: "points of test error",
             rule: Rule::Exceeds(0.1),
         },
@@ -59,12 +65,14 @@ static CARD: Card = Card {
             source: "Zhang, Sennrich 2019",
             measure: "test error of RMS norm less that of layer norm at batch 128, each as the mean over the second \
                       half of the run",
+            effect: |seed| late(seed, "rms_128") - late(seed, "ln_128"),
             unit: "points of test error",
             rule: Rule::Within(0.5),
         },
     ],
     takes: ["a minute or two", "20 minutes", "14 hours (the paper's 60 epochs, three seeds)"],
     seeds: [5, 5, 3],
+    real_data: true,
 };
 
 /// Norm and batch size of each arm, in the card's order.
@@ -132,36 +140,32 @@ impl MnistPlan {
         LineChart {
             title: format!("{} at batch {batch}", if loss { "Training loss" } else { "Test error" }),
             caption: String::new(),
-            x: Axis { label: "epochs".to_owned(), log: false },
-            y: Axis { label: y.to_owned(), log: true },
+            x: Axis::linear("epochs"),
+            y: Axis::log(y),
             series: arms.map(|(arm, _)| all.series(arm, name, stretch)).collect(),
         }
     }
 
     fn table(&self, all: &Results) -> Table {
         let rows = CARD.arms.iter().zip(ARMS).map(|(arm, (_, batch))| {
-            let values = |name: &str| all.values(arm.name, name);
-            let (updates, units) =
-                (values("updates"), all.units().iter().filter(|unit| unit.arm == arm.name));
+            let units = all.units().iter().filter(|unit| unit.arm == arm.name);
             let seconds: f64 = units.map(|unit| unit.seconds).sum();
             vec![
                 arm.label.to_owned(),
                 batch.to_string(),
-                spread(&values("test error"), 2),
-                spread(&values("test loss"), 3),
-                spread(&values("train loss"), 4),
-                format!("{:.1}", 1e3 * seconds / updates.iter().sum::<f64>()),
+                all.spread(arm.name, "test error", 2),
+                all.spread(arm.name, "test loss", 3),
+                all.spread(arm.name, "train loss", 4),
+                format!("{:.1}", 1e3 * seconds / all.values(arm.name, "updates").iter().sum::<f64>()),
             ]
         });
-        let columns = ["method", "batch", "test error, %", "test loss", "train loss", "ms an update"];
-        Table {
-            title: "At the end".to_owned(),
-            caption: "Mean over seeds, with the lowest and the highest seed. Time includes the tests, with one arm on \
-                      each of the processor's threads."
-                .to_owned(),
-            columns: columns.map(str::to_owned).to_vec(),
-            rows: rows.collect(),
-        }
+        Table::new(
+            "At the end",
+            "Mean over seeds, with the lowest and the highest seed. Time includes the tests, with one arm on each of the \
+             processor's threads.",
+            &["method", "batch", "test error, %", "test loss", "train loss", "ms an update"],
+            rows.collect(),
+        )
     }
 
     /// A contact sheet of what is learnt.
@@ -191,14 +195,12 @@ impl Plan for MnistPlan {
     fn settings(&self) -> BTreeMap<String, String> {
         let Size { epochs, hidden, .. } = self.size;
         let network = format!("784-{hidden}-{hidden}-10, ReLU, eps {EPSILON:e}");
-        [
+        settings([
             ("data", self.data.source.clone()),
             ("epochs", epochs.to_string()),
             ("network", network),
             ("optimizer", "Adam, rate 1e-3, beta 0.9 and 0.999, epsilon 1e-8".to_owned()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        ])
     }
 
     fn ticks(&self, arm: usize) -> u64 {
@@ -208,15 +210,6 @@ impl Plan for MnistPlan {
 
     fn unit(&self, arm: usize, seed: u64, saved: Option<&[u8]>) -> Result<Box<dyn Unit + '_>, Error> {
         Ok(Box::new(Training::new(self.recipe(arm), &self.data, seed, saved)?))
-    }
-
-    fn effect(&self, claim: usize, seed: &Seed<'_>) -> f64 {
-        let late = |norm: &str, batch: u32| late_mean(seed.curve(&format!("{norm}_{batch}"), "test error"));
-        match claim {
-            0 => speed_up(seed.curve("ln_128", "train loss"), seed.curve("none_128", "train loss")),
-            1 => (late("bn", 4) - late("bn", 128)) - (late("ln", 4) - late("ln", 128)),
-            _ => late("rms", 128) - late("ln", 128),
-        }
     }
 
     fn figures(&self, all: &Results) -> Vec<Figure> {
@@ -257,6 +250,11 @@ impl Plan for MnistPlan {
     }
 }
 
+/// The test error of an arm, late.
+fn late(seed: &Seed<'_>, arm: &str) -> f64 {
+    late_mean(seed.curve(arm, "test error"))
+}
+
 /// The mean over the second half of a curve: a single late test at batch 4 jumps by points.
 fn late_mean(curve: &[[f64; 2]]) -> f64 {
     let late = &curve[curve.len() / 2..];
@@ -282,14 +280,6 @@ fn reach(curve: &[[f64; 2]], level: f64) -> f64 {
         Some([x0, y0]) => x0 + (x - x0) * (y0 - level) / (y0 - y),
         None => x,
     }
-}
-
-/// A mean with its extremes: `1.23 (1.20 to 1.26)`.
-fn spread(values: &[f64], digits: usize) -> String {
-    let mean = values.iter().sum::<f64>() / values.len() as f64;
-    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
-    let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    format!("{mean:.digits$} ({low:.digits$} to {high:.digits$})")
 }
 
 #[cfg(test)]

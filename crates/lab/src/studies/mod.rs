@@ -1,6 +1,12 @@
 //! The studies, one file each.
 //!
 //! To add one: write its file, with a [`Card`](crate::study::Card) on top, and add its line to [`ALL`].
+//!
+//! A card names the claims, each with its rule and with the effect that one seed's numbers have on it. A plan makes
+//! a unit for each arm and seed: `steps(count, |step, measured| ...)`, which fills in `Measured` by `set`, `add` and
+//! `point`, or for long ones a type that can be saved. Random numbers come from `Rng::new(seed,
+//! Purpose::Study(CARD.name), index)`, one index for each use. At the end figures are made from `Results`: charts by
+//! `results.series`, tables by `results.spread`, matrices of `Cell`s.
 
 mod mnist;
 mod neighbours;
@@ -25,6 +31,7 @@ pub fn find(name: &str) -> Result<&'static dyn Study, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rng::Purpose;
 
     #[test]
     fn names_are_unique_and_found() {
@@ -34,6 +41,15 @@ mod tests {
             assert_eq!(find(name).unwrap().card().name, name);
         }
         assert!(matches!(find("nothing"), Err(Error::Unknown { .. })));
+    }
+
+    #[test]
+    fn no_two_studies_draw_the_same_numbers() {
+        let mut numbers: Vec<u32> =
+            ALL.iter().map(|study| Purpose::Study(study.card().name).number()).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), ALL.len());
     }
 
     #[test]

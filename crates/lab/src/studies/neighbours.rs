@@ -11,7 +11,7 @@ use crate::models::norm::{EPSILON, Norm, NormKind};
 use crate::report::model::{Axis, Figure, Image, ImageGrid, ImageRow, LineChart, Measured, Table, Tone};
 use crate::report::picture;
 use crate::rng::{Purpose, Rng};
-use crate::study::{Arm, Card, Claim, Error, Plan, Request, Results, Rule, Seed, Study, Unit};
+use crate::study::{Arm, Card, Claim, Error, Plan, Request, Results, Rule, Study, Unit, settings, steps};
 
 /// The study.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ static CARD: Card = Card {
             says: "With layer norm nothing depends on the batch; a batch of one works as well as any.",
             source: "Ba, Kiros, Hinton 2016, section 3",
             measure: "numbers out of layer norm whose bits differ from those of the picture alone, over all batches",
+            effect: |seed| seed.value("ln", "differ from alone"),
             unit: "differing numbers",
             rule: Rule::Never,
         },
@@ -43,6 +44,7 @@ static CARD: Card = Card {
             says: "With layer norm training and inference compute the same thing.",
             source: "Ba, Kiros, Hinton 2016, section 3",
             measure: "numbers out of layer norm whose bits differ between training and inference, over all batches",
+            effect: |seed| seed.value("ln", "differ in inference"),
             unit: "differing numbers",
             rule: Rule::Never,
         },
@@ -52,18 +54,20 @@ static CARD: Card = Card {
             source: "folklore of textbooks",
             measure: "how far the picture's numbers move (root mean square) when its 31 neighbours are exchanged, \
                       batch norm less layer norm",
+            effect: |seed| seed.at("bn", "moved", BATCH_OF_CLAIM) - seed.at("ln", "moved", BATCH_OF_CLAIM),
             unit: "standard deviations of movement",
             rule: Rule::Exceeds(0.01),
         },
     ],
     takes: ["seconds", "a minute", "ten minutes"],
     seeds: [5, 10, 20],
+    real_data: true,
 };
 
 const KINDS: [NormKind; 4] = [NormKind::Layer, NormKind::Rms, NormKind::Batch, NormKind::BurnLayer];
 const BATCHES: [usize; 8] = [2, 4, 8, 16, 32, 64, 128, 256];
 /// The batch size that claim M3 speaks of.
-const BATCH_OF_CLAIM: usize = 32;
+const BATCH_OF_CLAIM: f64 = 32.0;
 
 impl Study for Neighbours {
     fn card(&self) -> &'static Card {
@@ -85,13 +89,11 @@ struct NeighboursPlan {
 
 impl Plan for NeighboursPlan {
     fn settings(&self) -> BTreeMap<String, String> {
-        [
+        settings([
             ("data", self.data.source.clone()),
             ("exchanges", format!("{} for each of the batch sizes {BATCHES:?}", self.trials)),
             ("epsilon", format!("{EPSILON:e}")),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
+        ])
     }
 
     fn ticks(&self, _: usize) -> u64 {
@@ -99,19 +101,8 @@ impl Plan for NeighboursPlan {
     }
 
     fn unit(&self, arm: usize, seed: u64, _: Option<&[u8]>) -> Result<Box<dyn Unit + '_>, Error> {
-        Ok(Box::new(Exchange::new(self, KINDS[arm], seed)))
-    }
-
-    fn effect(&self, claim: usize, seed: &Seed<'_>) -> f64 {
-        let moved = |arm: &str| {
-            let curve = seed.curve(arm, "moved");
-            curve.iter().find(|point| point[0] == BATCH_OF_CLAIM as f64).map_or(f64::NAN, |point| point[1])
-        };
-        match claim {
-            0 => seed.value("ln", "differ from alone"),
-            1 => seed.value("ln", "differ in inference"),
-            _ => moved("bn") - moved("ln"),
-        }
+        let mut exchange = Exchange::new(self, KINDS[arm], seed);
+        Ok(steps(BATCHES.len(), move |step, measured| exchange.at(BATCHES[step], measured)))
     }
 
     fn figures(&self, all: &Results) -> Vec<Figure> {
@@ -150,11 +141,6 @@ struct Exchange<'a> {
     picture: usize,
     /// The picture normalized without neighbours.
     alone: Vec<f32>,
-    done: usize,
-    moved: Vec<[f64; 2]>,
-    from_alone: u64,
-    in_inference: u64,
-    compared: u64,
 }
 
 impl<'a> Exchange<'a> {
@@ -164,20 +150,26 @@ impl<'a> Exchange<'a> {
         let device = Device::flex().autodiff();
         let training = Norm::new(kind, plan.data.train.size(), &device);
         let alone = normalized(&training, &device, &plan.data.train, &[picture], 0);
-        let (moved, done) = (Vec::new(), 0);
-        Self {
-            plan,
-            training,
-            device,
-            rng,
-            picture,
-            alone,
-            done,
-            moved,
-            from_alone: 0,
-            in_inference: 0,
-            compared: 0,
+        Self { plan, training, device, rng, picture, alone }
+    }
+
+    /// Exchanges the neighbours in batches of this size.
+    fn at(&mut self, batch: usize, measured: &mut Measured) {
+        let mut total = 0.0;
+        for _ in 0..self.plan.trials {
+            let [before, _] = self.in_company(batch);
+            let [after, inference] = self.in_company(batch);
+            total += root_mean_square(before.iter().zip(&after).map(|(a, b)| f64::from(a - b)));
+            for (name, count) in [
+                ("differ from alone", differing(&before, &self.alone) + differing(&after, &self.alone)),
+                ("compared with alone", 2 * after.len()),
+                ("differ in inference", differing(&after, &inference)),
+                ("compared with inference", after.len()),
+            ] {
+                measured.add(name, count as f64);
+            }
         }
+        measured.point("moved", batch as f64, total / self.plan.trials as f64);
     }
 
     /// The picture after normalization in a batch with random others, at a random place, in training and inference.
@@ -195,43 +187,6 @@ impl<'a> Exchange<'a> {
     }
 }
 
-impl Unit for Exchange<'_> {
-    fn done(&self) -> u64 {
-        self.done as u64
-    }
-
-    fn advance(&mut self) -> Result<bool, Error> {
-        let batch = BATCHES[self.done];
-        let mut total = 0.0;
-        for _ in 0..self.plan.trials {
-            let [before, _] = self.in_company(batch);
-            let [after, inference] = self.in_company(batch);
-            total += root_mean_square(before.iter().zip(&after).map(|(a, b)| f64::from(a - b)));
-            self.from_alone += differing(&before, &self.alone) + differing(&after, &self.alone);
-            self.in_inference += differing(&after, &inference);
-            self.compared += after.len() as u64;
-        }
-        self.moved.push([batch as f64, total / self.plan.trials as f64]);
-        self.done += 1;
-        Ok(self.done < BATCHES.len())
-    }
-
-    fn save(&self) -> Result<Option<Vec<u8>>, Error> {
-        Ok(None)
-    }
-
-    fn finish(self: Box<Self>) -> Result<Measured, Error> {
-        let values = [
-            ("differ from alone".to_owned(), self.from_alone as f64),
-            ("differ in inference".to_owned(), self.in_inference as f64),
-            ("compared with alone".to_owned(), 2.0 * self.compared as f64),
-            ("compared with inference".to_owned(), self.compared as f64),
-        ];
-        let curves = [("moved".to_owned(), self.moved)];
-        Ok(Measured { values: values.into(), curves: curves.into(), ..Measured::default() })
-    }
-}
-
 /// Row `place` of the batch, normalized on the device that says whether this is training or inference.
 fn normalized(norm: &Norm, device: &Device, images: &Images, members: &[usize], place: usize) -> Vec<f32> {
     let pixels: Vec<f32> =
@@ -242,8 +197,8 @@ fn normalized(norm: &Norm, device: &Device, images: &Images, members: &[usize], 
 }
 
 /// How many numbers differ in any bit.
-fn differing(a: &[f32], b: &[f32]) -> u64 {
-    a.iter().zip(b).filter(|(a, b)| a.to_bits() != b.to_bits()).count() as u64
+fn differing(a: &[f32], b: &[f32]) -> usize {
+    a.iter().zip(b).filter(|(a, b)| a.to_bits() != b.to_bits()).count()
 }
 
 fn root_mean_square(values: impl ExactSizeIterator<Item = f64>) -> f64 {
@@ -320,8 +275,8 @@ fn movement(all: &Results) -> LineChart {
                   lowest and highest seed. Larger batches calm batch norm without stilling it. Layer norm and RMS norm \
                   lie on zero."
             .to_owned(),
-        x: Axis { label: "batch size".to_owned(), log: true },
-        y: Axis { label: "movement".to_owned(), log: false },
+        x: Axis::log("batch size"),
+        y: Axis::linear("movement"),
         series: CARD.arms.iter().take(3).rev().map(|arm| all.series(arm, "moved", 1.0)).collect(),
     }
 }
@@ -340,18 +295,13 @@ fn counts(all: &Results) -> Table {
             share(arm, "differ in inference", "compared with inference"),
         ]
     });
-    Table {
-        title: "Numbers whose bits differ".to_owned(),
-        caption: format!(
-            "Over all seeds, batch sizes and exchanges: {} numbers against the picture alone, {} against inference.",
-            total(&CARD.arms[0], "compared with alone"),
-            total(&CARD.arms[0], "compared with inference"),
-        ),
-        columns: ["method", "in company, against alone", "in training, against inference"]
-            .map(str::to_owned)
-            .to_vec(),
-        rows: rows.collect(),
-    }
+    let caption = format!(
+        "Over all seeds, batch sizes and exchanges: {} numbers against the picture alone, {} against inference.",
+        total(&CARD.arms[0], "compared with alone"),
+        total(&CARD.arms[0], "compared with inference"),
+    );
+    let columns = ["method", "in company, against alone", "in training, against inference"];
+    Table::new("Numbers whose bits differ", &caption, &columns, rows.collect())
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ pub struct Control<'a> {
     pub stop: &'a AtomicBool,
     /// The command that repeats the run.
     pub command: String,
+    /// The command that goes on after Ctrl-C.
+    pub again: String,
 }
 
 /// Runs a study to its verdict, or until it is stopped.
@@ -56,10 +58,11 @@ pub fn run(study: &dyn Study, request: &Request, control: &Control<'_>) -> Resul
 
 /// Applies the card's rules to the measurements.
 fn judge(card: &Card, plan: &dyn Plan, settings: Settings, results: Results, command: &str) -> StudyOutcome {
-    let findings: Vec<Finding> = (0..card.claims.len())
-        .map(|index| {
-            let claim = &card.claims[index];
-            let effects = results.seeds().map(|seed| plan.effect(index, &seed)).collect();
+    let findings: Vec<Finding> = card
+        .claims
+        .iter()
+        .map(|claim| {
+            let effects = results.seeds().map(|seed| (claim.effect)(&seed)).collect();
             let (effect, verdict) = claim.rule.judge(effects, claim.unit);
             Finding {
                 claim: claim.id.to_owned(),
@@ -187,7 +190,7 @@ impl<'a> Crew<'a> {
         loop {
             if self.stopped() {
                 keep(&*unit)?;
-                return Err(Error::Interrupted { again: format!("{} --resume", self.control.command) });
+                return Err(Error::Interrupted { again: self.control.again.clone() });
             }
             let more = unit.advance()?;
             self.bar.inc(unit.done() - seen);
@@ -230,7 +233,7 @@ mod tests {
 
     use super::*;
     use crate::report::model::{Figure, Tone, Verdict};
-    use crate::study::{Arm, Budget, Claim, Rule, Seed, Unit};
+    use crate::study::{Arm, Budget, Claim, Rule, Unit};
 
     /// Arm `two` counts twice as fast as arm `one`.
     struct Toy {
@@ -261,11 +264,13 @@ mod tests {
             says: "two counts faster",
             source: "here",
             measure: "difference of counts",
+            effect: |seed| seed.value("two", "count") - seed.value("one", "count"),
             unit: "counts",
             rule: Rule::Exceeds(1.0),
         }],
         takes: ["", "", ""],
         seeds: [3, 3, 3],
+        real_data: false,
     };
 
     impl Study for &'static Toy {
@@ -295,13 +300,7 @@ mod tests {
             };
             Ok(Box::new(Count { toy: self.0, by, value, steps }))
         }
-        fn effect(&self, _: usize, seed: &Seed<'_>) -> f64 {
-            seed.value("two", "count") - seed.value("one", "count")
-        }
         fn figures(&self, _: &Results) -> Vec<Figure> {
-            Vec::new()
-        }
-        fn notes(&self) -> Vec<String> {
             Vec::new()
         }
     }
@@ -338,6 +337,7 @@ mod tests {
             previous,
             stop: &toy.stop,
             command: "layernorm toy".to_owned(),
+            again: "layernorm toy --resume".to_owned(),
         };
         run(&toy, &request, &control)
     }

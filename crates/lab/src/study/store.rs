@@ -27,6 +27,8 @@ pub enum Previous {
     Respect,
     /// Go on where it stopped; it is an error if its settings differ or there is none.
     Resume,
+    /// Go on where it stopped, even if that is the beginning or the end; it is an error if its settings differ.
+    ResumeOrBegin,
     /// Go on where it stopped if it is unfinished and its settings are equal, else replace it.
     ResumeIfSame,
     /// Replace it.
@@ -51,12 +53,12 @@ impl RunFolder {
         let finished = folder.path.join("result.json").exists();
         match (previous, saved) {
             (Previous::Resume, None) => return Err(Error::NothingSaved { path: folder.path }),
-            (Previous::Resume, Some(saved)) if saved != *settings => {
+            (Previous::Resume | Previous::ResumeOrBegin, Some(saved)) if saved != *settings => {
                 let differences = differences(&saved, settings);
                 return Err(Error::Settings { path: folder.path, differences });
             }
             (Previous::Respect, Some(_)) if !finished => return Err(Error::Unfinished { path: folder.path }),
-            (Previous::Resume, Some(_)) => return Ok(folder),
+            (Previous::Resume | Previous::ResumeOrBegin, Some(_)) => return Ok(folder),
             (Previous::ResumeIfSame, Some(saved)) if !finished && saved == *settings => return Ok(folder),
             _ => {}
         }
@@ -119,6 +121,16 @@ impl RunFolder {
     pub fn keep_outcome(&self, outcome: &StudyOutcome) -> Result<(), Error> {
         write_json(&self.path.join("result.json"), outcome)
     }
+}
+
+/// Makes sure that no unfinished run of a study lies under `out`.
+///
+/// # Errors
+/// [`Error::Unfinished`].
+pub fn no_unfinished(out: &Path, study: &str, budget: Budget) -> Result<(), Error> {
+    let path = out.join(study).join(budget.name());
+    let begun = path.join("settings.json").exists() && !path.join("result.json").exists();
+    if begun { Err(Error::Unfinished { path }) } else { Ok(()) }
 }
 
 /// The outcomes of the finished runs of these studies under `out`, each of its largest budget.
@@ -253,7 +265,8 @@ mod tests {
             RunFolder::open(out.path(), &Settings { details, ..settings("quick") }, previous)
         };
         assert!(matches!(open("drawn", Previous::Resume), Err(Error::NothingSaved { .. })));
-        open("drawn", Previous::Respect).unwrap();
+        open("drawn", Previous::ResumeOrBegin).unwrap();
+        assert!(matches!(open("MNIST", Previous::ResumeOrBegin), Err(Error::Settings { .. })));
         let error = open("MNIST", Previous::Resume).unwrap_err().to_string();
         assert!(error.contains("data: saved drawn; asked MNIST"), "{error}");
         assert!(!error.contains("epochs"), "{error}");

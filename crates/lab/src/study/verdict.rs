@@ -13,6 +13,8 @@ pub enum Rule {
     Exceeds(f64),
     /// The effect lies within this distance of 0: by the same interval, wholly inside is yes, wholly outside is no.
     Within(f64),
+    /// The effect lies between these two: by the same interval, wholly inside is yes, wholly outside is no.
+    Between(f64, f64),
     /// The effect counts violations: none in any seed is yes, a single one is no.
     Never,
 }
@@ -29,6 +31,10 @@ impl Rule {
                 "Reproduced if the 95% interval over the seeds (Student's t) lies wholly within ±{margin} {unit}, not \
                  reproduced if wholly outside, else inconclusive."
             ),
+            Self::Between(low, high) => format!(
+                "Reproduced if the 95% interval over the seeds (Student's t) lies wholly between {low} and {high} \
+                 {unit}, not reproduced if wholly outside, else inconclusive."
+            ),
             Self::Never => {
                 format!("Reproduced if there are no {unit} in any seed, not reproduced at the first one.")
             }
@@ -41,6 +47,7 @@ impl Rule {
         let (lines, verdict) = match self {
             Self::Exceeds(least) => (vec![least], side(interval, least, f64::INFINITY)),
             Self::Within(margin) => (vec![-margin, margin], side(interval, -margin, margin)),
+            Self::Between(low, high) => (vec![low, high], side(interval, low, high)),
             Self::Never => (vec![0.0], never(&seeds)),
         };
         (Effect { mean, interval, seeds, lines, unit: unit.to_owned() }, verdict)
@@ -129,6 +136,15 @@ mod tests {
         assert_eq!(verdict(rule, &[0.1, -0.1, 0.0]), Verdict::Reproduced);
         assert_eq!(verdict(rule, &[-2.0, -2.1, -1.9]), Verdict::NotReproduced);
         assert_eq!(verdict(rule, &[0.9, 1.0, 1.1]), Verdict::Inconclusive);
+    }
+
+    #[test]
+    fn between_has_three_answers() {
+        let rule = Rule::Between(1.0, 2.0);
+        assert_eq!(verdict(rule, &[1.4, 1.5, 1.6]), Verdict::Reproduced);
+        assert_eq!(verdict(rule, &[0.1, 0.2, 0.0]), Verdict::NotReproduced);
+        assert_eq!(verdict(rule, &[2.4, 2.5, 2.6]), Verdict::NotReproduced);
+        assert_eq!(verdict(rule, &[1.9, 2.0, 2.1]), Verdict::Inconclusive);
     }
 
     #[test]
