@@ -139,48 +139,52 @@ impl<V: Copy, K: Kind> Standardise<V, K> {
     }
 }
 
-/// A weight or a bias: the same number for all features, or one a feature.
-pub(crate) trait Affine<T: Real>: Copy + Send + Sync {
+/// A weight or a bias: one number a feature, or one for all.
+///
+/// Both are read in the same way, so that one loop serves them: `same` again and again costs a load from the
+/// first cache, which no loop is short of.
+pub(crate) struct Affine<'a, T> {
+    per_unit: Option<&'a [T]>,
+    same: Register<T>,
+}
+
+/// As many numbers as the widest register has.
+#[repr(align(64))]
+struct Register<T>([T; LINE / size_of::<f32>()]);
+
+impl<'a, T: Real> Affine<'a, T> {
+    /// `values`: one a feature, a single one, or none, which is the same as `absent`.
+    pub(crate) fn new(values: Option<&'a [T]>, absent: f64, features: usize) -> Self {
+        let per_unit = values.filter(|values| values.len() == features);
+        let same = values.and_then(|values| values.first().copied()).unwrap_or(T::from_f64(absent));
+        Self { per_unit, same: Register([same; _]) }
+    }
+
+    fn numbers(&self) -> Numbers<'_, T> {
+        match self.per_unit {
+            Some(values) => Numbers { values, mask: usize::MAX },
+            None => Numbers { values: &self.same.0, mask: 0 },
+        }
+    }
+}
+
+/// An [`Affine`] by position.
+#[derive(Clone, Copy)]
+struct Numbers<'a, T> {
+    values: &'a [T],
+    /// Of a position: all of it, or nothing.
+    mask: usize,
+}
+
+impl<T: Real> Numbers<'_, T> {
     /// The numbers for `count` features from `at` on.
     ///
     /// # Safety
     /// The features exist.
-    unsafe fn get<S: Vector<T>>(self, s: S, at: usize, count: usize) -> S::V;
-}
-
-/// Absent (1 for a weight, -0 for a bias, which change no bit) or shared.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared<T>(T);
-
-/// One a feature.
-#[derive(Clone, Copy)]
-pub(crate) struct PerUnit<'a, T>(&'a [T]);
-
-impl<T: Real> Affine<T> for Shared<T> {
-    #[inline(always)]
-    unsafe fn get<S: Vector<T>>(self, s: S, _: usize, _: usize) -> S::V {
-        s.splat(self.0)
-    }
-}
-
-impl<T: Real> Affine<T> for PerUnit<'_, T> {
     #[inline(always)]
     unsafe fn get<S: Vector<T>>(self, s: S, at: usize, count: usize) -> S::V {
-        // SAFETY: the caller's: the slice has one number a feature.
-        unsafe { load(s, self.0.as_ptr(), at, count) }
-    }
-}
-
-/// `values` as [`Affine`]: `Err` if one number serves all features, `absent` if there is none.
-pub(crate) fn affine<T: Real>(
-    values: Option<&[T]>,
-    absent: f64,
-    features: usize,
-) -> Result<PerUnit<'_, T>, Shared<T>> {
-    match values {
-        Some(values) if values.len() == features => Ok(PerUnit(values)),
-        Some(&[shared, ..]) => Err(Shared(shared)),
-        _ => Err(Shared(T::from_f64(absent))),
+        // SAFETY: the caller's: there is one number a feature; or a register of them, read from its start.
+        unsafe { load(s, self.values.as_ptr(), at & self.mask, count) }
     }
 }
 

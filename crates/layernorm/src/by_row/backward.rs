@@ -95,10 +95,9 @@ impl<'a, T: Real> Backward<'a, T> {
         if self.shape.features == 0 {
             return;
         }
-        match affine(self.weight, 1.0, self.shape.features) {
-            Ok(weight) => dispatch(level, Part { call: self, rows, kind: PhantomData::<K>, weight, totals }),
-            Err(weight) => dispatch(level, Part { call: self, rows, kind: PhantomData::<K>, weight, totals }),
-        }
+        let weight = Affine::new(self.weight, 1.0, self.shape.features);
+        let weight = weight.numbers();
+        dispatch(level, Part { call: self, rows, kind: PhantomData::<K>, weight, totals });
     }
 
     /// How dx is written.
@@ -119,12 +118,12 @@ enum Put {
     Stream,
 }
 
-/// Some rows of a call, with what is fixed at compile time.
-struct Part<'a, 'b, T, K, W> {
+/// Some rows of a call.
+struct Part<'a, 'b, T, K> {
     call: &'a Backward<'a, T>,
     rows: Range<usize>,
     kind: PhantomData<K>,
-    weight: W,
+    weight: Numbers<'a, T>,
     totals: Option<Tree<'b, T>>,
 }
 
@@ -135,7 +134,7 @@ struct Ready<T> {
     means: [T; 2],
 }
 
-impl<T: Real, K: Kind, W: Affine<T>> Part<'_, '_, T, K, W> {
+impl<'a, T: Real, K: Kind> Part<'a, '_, T, K> {
     /// The statistics of a row, if they are in range.
     ///
     /// # Safety
@@ -208,7 +207,7 @@ fn in_range<T: Real>(rstd: T) -> bool {
     power::<T>(-T::RANGE.1 / 2) <= rstd && rstd <= power::<T>(-T::RANGE.0 / 2)
 }
 
-impl<T: Real, K: Kind, W: Affine<T>> Body<T> for Part<'_, '_, T, K, W> {
+impl<T: Real, K: Kind> Body<T> for Part<'_, '_, T, K> {
     type Output = ();
 
     #[inline(always)]
@@ -289,23 +288,23 @@ struct Pointers<T> {
 
 /// The last pass over a row, from `at` on:
 /// dx = rstd (weight dy - mean(u) - x_hat mean(u x_hat)), and dy x_hat and dy added to the totals.
-struct Write<T, V, K, W> {
+struct Write<'a, T, V, K> {
     of: Pointers<T>,
     n: usize,
     at: usize,
     put: Put,
-    weight: W,
+    weight: Numbers<'a, T>,
     standardise: Standardise<V, K>,
     along_x_hat: V,
     minus_along_ones: V,
 }
 
-impl<T: Real, V: Copy, K: Kind, W: Affine<T>> Write<T, V, K, W> {
+impl<'a, T: Real, V: Copy, K: Kind> Write<'a, T, V, K> {
     /// A row that is not ready has nothing left to write.
     #[inline(always)]
     fn new<S: Vector<T, V = V>>(
         s: S,
-        part: &Part<'_, '_, T, K, W>,
+        part: &Part<'a, '_, T, K>,
         of: Pointers<T>,
         put: Put,
         ready: Option<Ready<T>>,
@@ -397,7 +396,7 @@ impl<T: Real, V: Copy, K: Kind, W: Affine<T>> Write<T, V, K, W> {
     }
 }
 
-impl<T: Real, S: Vector<T>, K: Kind, W: Affine<T>> Beside<T, S> for Write<T, S::V, K, W> {
+impl<T: Real, S: Vector<T>, K: Kind> Beside<T, S> for Write<'_, T, S::V, K> {
     const STREAMS: bool = true;
 
     #[inline(always)]
@@ -414,14 +413,14 @@ impl<T: Real, S: Vector<T>, K: Kind, W: Affine<T>> Beside<T, S> for Write<T, S::
 }
 
 /// The sums of u x_hat and, for layer norm, of u = weight dy.
-struct Projections<T, V, K, W> {
+struct Projections<'a, T, V, K> {
     x: *const T,
     dy: *const T,
-    weight: W,
+    weight: Numbers<'a, T>,
     standardise: Standardise<V, K>,
 }
 
-impl<T: Real, S: Vector<T>, K: Kind, W: Affine<T>> Terms<T, S> for Projections<T, S::V, K, W> {
+impl<T: Real, S: Vector<T>, K: Kind> Terms<T, S> for Projections<'_, T, S::V, K> {
     const SUMS: usize = if K::CENTRED { 2 } else { 1 };
 
     #[inline(always)]

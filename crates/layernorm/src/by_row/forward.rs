@@ -56,22 +56,12 @@ impl<'a, T: Real> Forward<'a, T> {
         if features == 0 {
             return Ok(());
         }
-        let weight = affine(self.params.weight, 1.0, features);
-        let bias = affine(self.params.bias, -0.0, features);
+        let weight = Affine::new(self.params.weight, 1.0, features);
+        let bias = Affine::new(self.params.bias, -0.0, features);
         let parts = threads::parts(run.threads(), self.shape.rows, features);
-        threads::over_rows(parts, self.shape.rows, |rows| match (weight, bias) {
-            (Ok(weight), Ok(bias)) => {
-                dispatch(level, Part { call: &self, rows, kind: PhantomData::<K>, weight, bias })
-            }
-            (Ok(weight), Err(bias)) => {
-                dispatch(level, Part { call: &self, rows, kind: PhantomData::<K>, weight, bias })
-            }
-            (Err(weight), Ok(bias)) => {
-                dispatch(level, Part { call: &self, rows, kind: PhantomData::<K>, weight, bias })
-            }
-            (Err(weight), Err(bias)) => {
-                dispatch(level, Part { call: &self, rows, kind: PhantomData::<K>, weight, bias })
-            }
+        threads::over_rows(parts, self.shape.rows, |rows| {
+            let (weight, bias) = (weight.numbers(), bias.numbers());
+            dispatch(level, Part { call: &self, rows, kind: PhantomData::<K>, weight, bias });
         });
         Ok(())
     }
@@ -81,16 +71,16 @@ impl<'a, T: Real> Forward<'a, T> {
     }
 }
 
-/// Some rows of a call, with what is fixed at compile time.
-struct Part<'a, T, K, W, B> {
+/// Some rows of a call.
+struct Part<'a, T, K> {
     call: &'a Forward<'a, T>,
     rows: Range<usize>,
     kind: PhantomData<K>,
-    weight: W,
-    bias: B,
+    weight: Numbers<'a, T>,
+    bias: Numbers<'a, T>,
 }
 
-impl<T: Real, K: Kind, W: Affine<T>, B: Affine<T>> Body<T> for Part<'_, T, K, W, B> {
+impl<T: Real, K: Kind> Body<T> for Part<'_, T, K> {
     type Output = ();
 
     #[inline(always)]
@@ -139,18 +129,18 @@ impl<T: Real, K: Kind, W: Affine<T>, B: Affine<T>> Body<T> for Part<'_, T, K, W,
 /// The last pass over a row, from `at` on: y = fma(x_hat, weight, bias).
 ///
 /// The pointers are valid for `n` numbers, for all its methods.
-struct Write<T, V, K, W, B> {
+struct Write<'a, T, V, K> {
     x: *const T,
     y: *mut T,
     n: usize,
     at: usize,
     stream: bool,
-    weight: W,
-    bias: B,
+    weight: Numbers<'a, T>,
+    bias: Numbers<'a, T>,
     standardise: Standardise<V, K>,
 }
 
-impl<T: Real, V: Copy, K: Kind, W: Affine<T>, B: Affine<T>> Write<T, V, K, W, B> {
+impl<T: Real, V: Copy, K: Kind> Write<'_, T, V, K> {
     /// `count` numbers.
     ///
     /// # Safety
@@ -206,7 +196,7 @@ impl<T: Real, V: Copy, K: Kind, W: Affine<T>, B: Affine<T>> Write<T, V, K, W, B>
     }
 }
 
-impl<T: Real, S: Vector<T>, K: Kind, W: Affine<T>, B: Affine<T>> Beside<T, S> for Write<T, S::V, K, W, B> {
+impl<T: Real, S: Vector<T>, K: Kind> Beside<T, S> for Write<'_, T, S::V, K> {
     const STREAMS: bool = true;
 
     #[inline(always)]
