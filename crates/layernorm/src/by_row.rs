@@ -16,6 +16,7 @@
 
 pub(crate) mod backward;
 pub(crate) mod forward;
+mod last_pass;
 mod stage;
 mod totals;
 

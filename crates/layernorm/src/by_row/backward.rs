@@ -4,6 +4,7 @@
 //! dx = rstd (u - mean(u) - x_hat mean(u x_hat)), where RMS norm has no mean(u);
 //! dweight = sum over rows of dy x_hat, dbias = sum over rows of dy.
 
+use super::last_pass::{LastPass, Write};
 use super::stage::Stage;
 use super::totals::{Split, Tree};
 use super::*;
@@ -100,22 +101,9 @@ impl<'a, T: Real> Backward<'a, T> {
         dispatch(level, Part { call: self, rows, kind: PhantomData::<K>, weight, totals });
     }
 
-    /// How dx is written.
-    fn put(&self) -> Put {
-        match self.dx {
-            None => Put::Nowhere,
-            Some(_) if !self.in_place && self.shape.bytes::<T>() >= STREAM_FROM => Put::Stream,
-            Some(_) => Put::Store,
-        }
+    fn streams(&self) -> bool {
+        !self.in_place && self.shape.bytes::<T>() >= STREAM_FROM
     }
-}
-
-/// How dx is written.
-#[derive(Clone, Copy, PartialEq)]
-enum Put {
-    Nowhere,
-    Store,
-    Stream,
 }
 
 /// Some rows of a call.
@@ -207,6 +195,13 @@ fn in_range<T: Real>(rstd: T) -> bool {
     power::<T>(-T::RANGE.1 / 2) <= rstd && rstd <= power::<T>(-T::RANGE.0 / 2)
 }
 
+impl<T: Real> Ready<T> {
+    /// For no row.
+    fn none() -> Self {
+        Self { moments: Moments::none(), means: [T::from_f64(0.0); 2] }
+    }
+}
+
 impl<T: Real, K: Kind> Body<T> for Part<'_, '_, T, K> {
     type Output = ();
 
@@ -216,16 +211,17 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, '_, T, K> {
         let Some(last) = self.rows.clone().last() else { return };
         let start = self.rows.start;
         let mut totals = self.totals.take();
-        let put = call.put();
+        let (n, weight, stream) = (call.shape.features, self.weight, call.streams());
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let mut stage = match call.dx {
-                Some(dx) if put == Put::Stream => Stage::new(dx, start, call.shape.features),
+                Some(dx) if stream => Stage::new(dx, start, n),
                 _ => None,
             };
-            let put = if stage.is_some() { Put::Store } else { put };
+            let stream = stream && stage.is_none();
             let nothing = Pointers { x: call.x.row(start), dy: call.dy.row(start), dx: None, totals: None };
-            let mut write = Write::new(s, &self, nothing, put, None);
+            let nothing = Differentiate::<_, _, K>::new(s, weight, nothing, Ready::none());
+            let mut write = LastPass::start(s, nothing, n, n, None);
             for row in self.rows.clone() {
                 let ready = self.project(s, row, &mut write);
                 write.finish(s);
@@ -238,11 +234,12 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, '_, T, K> {
                     dx: call.dx.map(|dx| stage.as_mut().map_or(dx.row(row), Stage::slot)),
                     totals: totals.as_ref().map(Tree::current),
                 };
-                write = Write::new(s, &self, pointers, put, ready);
                 if ready.is_none() {
                     self.wide(pointers);
                 }
-                write.start(s);
+                let at = if ready.is_some() { 0 } else { n };
+                let work = Differentiate::new(s, weight, pointers, ready.unwrap_or_else(Ready::none));
+                write = LastPass::start(s, work, at, n, pointers.dx.filter(|_| stream));
             }
             write.finish(s);
             row_done(s, last, &mut stage, &mut totals);
@@ -250,7 +247,7 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, '_, T, K> {
                 stage.finish(s);
             }
         }
-        if put == Put::Stream {
+        if stream {
             s.fence();
         }
     }
@@ -286,53 +283,28 @@ struct Pointers<T> {
     totals: Option<([*mut T; 2], bool)>,
 }
 
-/// The last pass over a row, from `at` on:
 /// dx = rstd (weight dy - mean(u) - x_hat mean(u x_hat)), and dy x_hat and dy added to the totals.
-struct Write<'a, T, V, K> {
+struct Differentiate<'a, T, V, K> {
     of: Pointers<T>,
-    n: usize,
-    at: usize,
-    put: Put,
     weight: Numbers<'a, T>,
     standardise: Standardise<V, K>,
     along_x_hat: V,
     minus_along_ones: V,
 }
 
-impl<'a, T: Real, V: Copy, K: Kind> Write<'a, T, V, K> {
-    /// A row that is not ready has nothing left to write.
+impl<'a, T: Real, V: Copy, K: Kind> Differentiate<'a, T, V, K> {
     #[inline(always)]
-    fn new<S: Vector<T, V = V>>(
-        s: S,
-        part: &Part<'a, '_, T, K>,
-        of: Pointers<T>,
-        put: Put,
-        ready: Option<Ready<T>>,
-    ) -> Self {
-        let zero = T::from_f64(0.0);
-        let n = part.call.shape.features;
-        let at = if ready.is_some() { 0 } else { n };
-        let nothing = Ready { moments: Moments::none(), means: [zero; 2] };
-        let Ready { moments, means: [along_x_hat, along_ones] } = ready.unwrap_or(nothing);
-        Self {
-            of,
-            n,
-            at,
-            put,
-            weight: part.weight,
-            standardise: Standardise::new(s, moments),
-            along_x_hat: s.splat(along_x_hat),
-            minus_along_ones: s.splat(along_ones.neg()),
-        }
+    fn new<S: Vector<T, V = V>>(s: S, weight: Numbers<'a, T>, of: Pointers<T>, ready: Ready<T>) -> Self {
+        let Ready { moments, means: [along_x_hat, along_ones] } = ready;
+        let standardise = Standardise::new(s, moments);
+        let minus_along_ones = s.splat(along_ones.neg());
+        Self { of, weight, standardise, along_x_hat: s.splat(along_x_hat), minus_along_ones }
     }
+}
 
-    /// `count` numbers.
-    ///
-    /// # Safety
-    /// `count` numbers are left; to `stream`, they are a register's and dx is aligned to it.
+impl<T: Real, S: Vector<T>, K: Kind> Write<T, S> for Differentiate<'_, T, S::V, K> {
     #[inline(always)]
-    unsafe fn numbers<S: Vector<T, V = V>>(&mut self, s: S, count: usize, stream: bool) {
-        let at = self.at;
+    unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool) {
         // SAFETY: the caller's.
         unsafe {
             let dy = load(s, self.of.dy, at, count);
@@ -351,63 +323,6 @@ impl<'a, T: Real, V: Copy, K: Kind> Write<'a, T, V, K> {
                 let value = s.mul(self.standardise.rstd, orthogonal);
                 if stream { s.stream(dx.add(at), value) } else { store(s, dx, at, count, value) }
             }
-        }
-        self.at += count;
-    }
-
-    /// Up to the first line of `dx`, if it is to be streamed.
-    ///
-    /// # Safety
-    /// The pointers are valid; so below.
-    #[inline(always)]
-    unsafe fn start<S: Vector<T, V = V>>(&mut self, s: S) {
-        if let (Put::Stream, Some(dx)) = (self.put, self.of.dx) {
-            let end = self.n.min(self.at + dx.align_offset(LINE));
-            // SAFETY: as far as the row goes.
-            unsafe { self.plain(s, end) };
-        }
-    }
-
-    /// What is left.
-    ///
-    /// # Safety
-    /// The pointers are valid.
-    #[inline(always)]
-    unsafe fn finish<S: Vector<T, V = V>>(&mut self, s: S) {
-        // SAFETY: as far as the row goes.
-        unsafe {
-            while self.n - self.at >= T::LANES {
-                Beside::<T, S>::step::<2>(self, s);
-            }
-            self.plain(s, self.n);
-        }
-    }
-
-    /// Up to `end`, with plain stores.
-    ///
-    /// # Safety
-    /// The pointers are valid, and `end <= n`.
-    #[inline(always)]
-    unsafe fn plain<S: Vector<T, V = V>>(&mut self, s: S, end: usize) {
-        while self.at < end {
-            // SAFETY: the caller's.
-            unsafe { self.numbers(s, S::WIDTH.min(end - self.at), false) };
-        }
-    }
-}
-
-impl<T: Real, S: Vector<T>, K: Kind> Beside<T, S> for Write<'_, T, S::V, K> {
-    const STREAMS: bool = true;
-
-    #[inline(always)]
-    unsafe fn step<const LINES: usize>(&mut self, s: S) {
-        let count = LINES * (LINE / size_of::<T>());
-        if self.n - self.at < count {
-            return;
-        }
-        for _ in 0..count / S::WIDTH {
-            // SAFETY: a step is left; when streaming, `start` has reached a line of dx.
-            unsafe { self.numbers(s, S::WIDTH, self.put == Put::Stream) };
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The forward loop over rows.
 
+use super::last_pass::{LastPass, Write};
 use super::stage::Stage;
 use super::*;
 use crate::rows::{Shape, Source};
@@ -95,9 +96,10 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, T, K> {
             let start = rows.start;
             let mut stage = if stream { Stage::new(call.y, start, n) } else { None };
             let stream = stream && stage.is_none();
-            let standardise = Standardise::<_, K>::new(s, Moments::none());
             let (x, y) = (row_at(start), call.y.row(start));
-            let mut write = Write { x, y, n, at: n, stream, weight, bias, standardise }; // nothing yet
+            let standardise = Standardise::<_, K>::new(s, Moments::none());
+            let nothing = Normalise { x, y, weight, bias, standardise };
+            let mut write = LastPass::start(s, nothing, n, n, None);
             for row in rows {
                 let x = row_at(row);
                 let fast = statistics::<T, S, K, _>(s, x, n, call.eps, &mut write, row_at(row + 1));
@@ -111,8 +113,8 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, T, K> {
                     saved.set(row, moments);
                 }
                 let at = if fast.is_some() { 0 } else { n };
-                write = Write { x, y, at, standardise: Standardise::new(s, moments), ..write };
-                write.start(s);
+                let normalise = Normalise { x, y, weight, bias, standardise: Standardise::new(s, moments) };
+                write = LastPass::start(s, normalise, at, n, stream.then_some(y));
             }
             write.finish(s);
             if let Some(stage) = &mut stage {
@@ -126,92 +128,25 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, T, K> {
     }
 }
 
-/// The last pass over a row, from `at` on: y = fma(x_hat, weight, bias).
+/// y = fma(x_hat, weight, bias).
 ///
-/// The pointers are valid for `n` numbers, for all its methods.
-struct Write<'a, T, V, K> {
+/// The pointers are valid for a row.
+struct Normalise<'a, T, V, K> {
     x: *const T,
     y: *mut T,
-    n: usize,
-    at: usize,
-    stream: bool,
     weight: Numbers<'a, T>,
     bias: Numbers<'a, T>,
     standardise: Standardise<V, K>,
 }
 
-impl<T: Real, V: Copy, K: Kind> Write<'_, T, V, K> {
-    /// `count` numbers.
-    ///
-    /// # Safety
-    /// `count` numbers are left.
+impl<T: Real, S: Vector<T>, K: Kind> Write<T, S> for Normalise<'_, T, S::V, K> {
     #[inline(always)]
-    unsafe fn value<S: Vector<T, V = V>>(&self, s: S, count: usize) -> V {
+    unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool) {
         // SAFETY: the caller's.
         unsafe {
-            let x_hat = self.standardise.apply(s, load(s, self.x, self.at, count));
-            s.fma(x_hat, self.weight.get(s, self.at, count), self.bias.get(s, self.at, count))
-        }
-    }
-
-    /// Up to the first line of `y`, if it is to be streamed.
-    ///
-    /// # Safety
-    /// The type's.
-    #[inline(always)]
-    unsafe fn start<S: Vector<T, V = V>>(&mut self, s: S) {
-        if self.stream {
-            // SAFETY: as far as the row goes.
-            unsafe { self.plain(s, self.n.min(self.at + self.y.align_offset(LINE))) };
-        }
-    }
-
-    /// What is left.
-    ///
-    /// # Safety
-    /// The type's.
-    #[inline(always)]
-    unsafe fn finish<S: Vector<T, V = V>>(&mut self, s: S) {
-        // SAFETY: as far as the row goes.
-        unsafe {
-            while self.n - self.at >= T::LANES {
-                Beside::<T, S>::step::<2>(self, s);
-            }
-            self.plain(s, self.n);
-        }
-    }
-
-    /// Up to `end`, with plain stores.
-    ///
-    /// # Safety
-    /// `end <= n`.
-    #[inline(always)]
-    unsafe fn plain<S: Vector<T, V = V>>(&mut self, s: S, end: usize) {
-        while self.at < end {
-            let count = S::WIDTH.min(end - self.at);
-            // SAFETY: the caller's.
-            unsafe { store(s, self.y, self.at, count, self.value(s, count)) };
-            self.at += count;
-        }
-    }
-}
-
-impl<T: Real, S: Vector<T>, K: Kind> Beside<T, S> for Write<'_, T, S::V, K> {
-    const STREAMS: bool = true;
-
-    #[inline(always)]
-    unsafe fn step<const LINES: usize>(&mut self, s: S) {
-        let count = LINES * (LINE / size_of::<T>());
-        if self.n - self.at < count {
-            return;
-        }
-        for _ in 0..count / S::WIDTH {
-            // SAFETY: a step is left; when streaming, `start` has reached a line of `y`.
-            unsafe {
-                let y = self.value(s, S::WIDTH);
-                if self.stream { s.stream(self.y.add(self.at), y) } else { s.store(self.y.add(self.at), y) }
-            }
-            self.at += S::WIDTH;
+            let x_hat = self.standardise.apply(s, load(s, self.x, at, count));
+            let y = s.fma(x_hat, self.weight.get(s, at, count), self.bias.get(s, at, count));
+            if stream { s.stream(self.y.add(at), y) } else { store(s, self.y, at, count, y) }
         }
     }
 }
