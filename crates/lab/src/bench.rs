@@ -17,17 +17,19 @@ use crate::operators::{self, Extent, Float, How, Operator, Problem, Signature, S
 use crate::report::model::{BenchRow, BenchSummary};
 use copy::{Way, Word};
 
-/// From one row to far beyond the caches.
+/// From one row to far beyond the caches, those of servers too: 512 MiB a tensor.
 const SHAPES: &[Shape] = &[
     Shape(1, 768),
     Shape(8, 768),
     Shape(512, 768),
     Shape(200_000, 64),
-    Shape(32768, 1024),
+    Shape(8192, 1024),
     Shape(2048, 4096),
-    Shape(16384, 4096),
-    Shape(1024, 16384),
-    Shape(256, 65536),
+    Shape(1 << 21, 64),
+    Shape(1 << 17, 1024),
+    Shape(1 << 15, 4096),
+    Shape(1 << 13, 16384),
+    Shape(1 << 11, 65536),
 ];
 
 /// Those that the tour takes.
@@ -44,7 +46,8 @@ one; that of a backward pass reads two (x and dy), merges them by exclusive or, 
 memcpy, of a loop through the cache, and of a loop whose stores bypass it.
 
 Backward passes use saved statistics and give dx, dweight and dbias. GB/s counts the bytes of x, dy, y and dx.
-Small inputs live in the cache, where arithmetic and the call itself count, and ratios are larger.
+Small inputs live in the caches, where arithmetic and the call itself count, and ratios are larger. The largest
+shapes take 2 GiB of memory.
 Nothing is written. Other programs at work disturb the numbers: look at the ratios.
 
 Examples:
@@ -157,7 +160,7 @@ pub fn run(arguments: &BenchArgs, stop: &AtomicBool) -> Result<BenchSummary, Err
         notes: vec![
             format!("medians of {} rounds (short calls: 4 times as many); calls and copies in turns, on the same memory", bench.rounds),
             "the copy reads as many arrays as the pass does (forward x; backward x and dy) and writes as many".into(),
-            format!("`cache` where these fit the {} KiB that a core has in its second cache", bench.cache >> 10),
+            format!("they lie in L2 where they fit the {} KiB that a core has there, in L3 where they fit its {} MiB, else in memory", bench.caches[0] >> 10, bench.caches[1] >> 20),
         ],
     })
 }
@@ -169,8 +172,8 @@ struct Bench<'a> {
     /// Each number of threads, with its pool.
     threads: Vec<(usize, rayon::ThreadPool)>,
     rounds: usize,
-    /// Bytes of a core's second-level cache.
-    cache: usize,
+    /// Bytes of a core's second cache and of the third, which cores share.
+    caches: [usize; 2],
     stop: &'a AtomicBool,
 }
 
@@ -191,9 +194,18 @@ impl<'a> Bench<'a> {
             directions: arguments.direction.map_or(both.to_vec(), |direction| vec![direction]),
             threads: threads.into_iter().map(pool).collect::<Result<_, Error>>()?,
             rounds: arguments.rounds.map_or(if arguments.quick { 5 } else { 7 }, usize::from),
-            cache: second_level_cache(),
+            caches: [cache(2, 1 << 20), cache(3, 32 << 20)],
             stop,
         })
+    }
+
+    /// Where so many bytes live.
+    fn place(&self, bytes: usize) -> &'static str {
+        match self.caches {
+            [second, _] if bytes <= second => "L2",
+            [_, third] if bytes <= third => "L3",
+            _ => "memory",
+        }
     }
 
     /// Lines of the table for an operator and a shape.
@@ -312,7 +324,7 @@ impl Job<'_> {
             gbps: bytes as f64 / ns,
             ratio: best.map_or(f64::NAN, |(copy, _)| time::median(&ratios(copy))),
             copy: best.map_or("", |(_, way)| way.name()).into(),
-            place: if bytes <= self.bench.cache { "cache" } else { "memory" }.into(),
+            place: self.bench.place(bytes).into(),
         }
     }
 }
@@ -359,11 +371,11 @@ fn tensors<T: Float>(operator: &Operator, problem: &Problem) -> Result<Tensors<T
     Ok(tensors)
 }
 
-/// As Linux tells it; elsewhere, a size that most have.
-fn second_level_cache() -> usize {
-    let told = std::fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index2/size").ok();
+/// Bytes of a cache as Linux tells it; elsewhere, `usual`.
+fn cache(level: usize, usual: usize) -> usize {
+    let told = std::fs::read_to_string(format!("/sys/devices/system/cpu/cpu0/cache/index{level}/size")).ok();
     let kib = told.and_then(|text| text.trim().trim_end_matches('K').parse::<usize>().ok());
-    kib.unwrap_or(1024) << 10
+    kib.map_or(usual, |kib| kib << 10)
 }
 
 /// The summary for a terminal.

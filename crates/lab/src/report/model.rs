@@ -125,7 +125,7 @@ pub struct BenchRow {
     pub ratio: f64,
     /// Which copy was the best: `memcpy`, `loop`, `stream`.
     pub copy: String,
-    /// `cache` or `memory`: where the data lived.
+    /// `L2`, `L3` or `memory`: where the data lived.
     pub place: String,
 }
 
