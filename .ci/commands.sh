@@ -22,6 +22,8 @@ expect() {
 
 expect 0 $layernorm --help >/dev/null
 expect 0 $layernorm study list
+expect 0 $layernorm study list neighbours
+expect 0 $layernorm claims --runs "$folder" >/dev/null
 expect 0 $layernorm check
 
 # Two rows, 1 3 and 0 4: at eps 0 both become -1 1.

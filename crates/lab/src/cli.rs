@@ -28,7 +28,8 @@ Examples:
   layernorm                               the tour
   layernorm check                         a few seconds: errors against exact oracles, equality of bits
   layernorm bench --shapes 512x768        how long a call takes, beside a copy of the same bytes
-  layernorm study list                    what the papers claim, and how it will be judged
+  layernorm study list                    what the papers claim; with a study's name, how it will be judged
+  layernorm study run --all               all studies, in about eight minutes
   layernorm apply layer_norm --input in.safetensors --output out.safetensors"
 )]
 pub struct Cli {
@@ -49,6 +50,16 @@ enum Command {
     #[cfg(feature = "studies")]
     /// Make the page of all results so far
     Report(crate::report::ReportArgs),
+    #[cfg(feature = "studies")]
+    /// Go through what has been said about layer norm, claim by claim, with what came out
+    #[command(after_long_help = "\
+Takes the results from runs/; what was not run, and what nothing covers, says so.
+Exit status: 0 nothing was found not reproduced, 1 something was, 2 bad use or input.
+
+Examples:
+  layernorm claims
+  layernorm claims --out docs/claims.md")]
+    Claims(crate::ledger::ClaimsArgs),
     #[cfg(not(feature = "studies"))]
     /// (Not in this build) List the studies, or run one to its verdict
     #[command(disable_help_flag = true)]
@@ -57,6 +68,10 @@ enum Command {
     /// (Not in this build) Make the page of all results so far
     #[command(disable_help_flag = true)]
     Report(Rest),
+    #[cfg(not(feature = "studies"))]
+    /// (Not in this build) Go through what has been said about layer norm, claim by claim
+    #[command(disable_help_flag = true)]
+    Claims(Rest),
     /// Run one operator on your own tensors
     #[command(after_long_help = APPLY_HELP)]
     Apply(ApplyArgs),
@@ -101,11 +116,15 @@ impl Cli {
             #[cfg(feature = "studies")]
             Some(Command::Report(arguments)) => crate::report::run(&arguments),
             #[cfg(feature = "studies")]
+            Some(Command::Claims(arguments)) => crate::ledger::run(&arguments),
+            #[cfg(feature = "studies")]
             None => crate::tour::run(),
             #[cfg(not(feature = "studies"))]
             Some(Command::Study(_)) => Err(Error::WithoutStudies { command: "study" }),
             #[cfg(not(feature = "studies"))]
             Some(Command::Report(_)) => Err(Error::WithoutStudies { command: "report" }),
+            #[cfg(not(feature = "studies"))]
+            Some(Command::Claims(_)) => Err(Error::WithoutStudies { command: "claims" }),
             #[cfg(not(feature = "studies"))]
             None => Err(Error::WithoutTour),
         }

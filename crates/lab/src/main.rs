@@ -11,6 +11,8 @@ mod data;
 mod error;
 mod interrupt;
 #[cfg(feature = "studies")]
+mod ledger;
+#[cfg(feature = "studies")]
 mod models;
 mod operators;
 #[allow(dead_code, reason = "the page comes with the studies")]

@@ -7,9 +7,16 @@ use common::{run, stdout};
 #[test]
 fn help_teaches() {
     for (arguments, says) in [
-        (&["--help"][..], &["Examples:", "Exit status:", "apply", "check", "bench", "study", "report"][..]),
+        (
+            &["--help"][..],
+            &["Examples:", "Exit status:", "apply", "check", "bench", "study", "report", "claims"][..],
+        ),
         (&["check", "--help"], &["Examples:", "max(1, |x_hat|)", "2^-24"]),
         (&["bench", "--help"], &["Examples:", "best of"]),
+        #[cfg(feature = "studies")]
+        (&["study", "run", "--help"], &["Examples:", "--all", "--resume", "Exit status:"]),
+        #[cfg(feature = "studies")]
+        (&["claims", "--help"], &["Examples:", "docs/claims.md", "Exit status:"]),
         (&["apply", "--help"], &["Examples:", "x.shape[..axis]", "weight", "dbias"]),
     ] {
         let output = run(arguments);

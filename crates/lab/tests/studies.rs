@@ -23,6 +23,14 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// All studies.
+fn names() -> Vec<String> {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_layernorm")).args(["study", "list", "--json"]).output().unwrap();
+    let studies: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    studies.iter().map(|study| study["name"].as_str().unwrap().to_owned()).collect()
+}
+
 /// The measurements of a run, without the time that they took.
 fn measured(out: &Path, study: &str) -> Value {
     let path = out.join(study).join("tiny/result.json");
@@ -35,15 +43,53 @@ fn measured(out: &Path, study: &str) -> Value {
 
 #[test]
 fn threads_change_no_bit() {
-    for name in ["mnist", "neighbours"] {
-        let run = |threads| {
-            let out = tempfile::tempdir().unwrap();
-            let output = study(out.path(), threads, &[name, "--budget", "tiny"]).output().unwrap();
-            assert!(matches!(status(&output), Some(0 | 1)), "{}", stderr(&output));
-            measured(out.path(), name)
-        };
-        assert_eq!(run(1), run(2), "{name}");
+    let run = |threads| {
+        let out = tempfile::tempdir().unwrap();
+        let output = study(out.path(), threads, &["--all", "--budget", "tiny"]).output().unwrap();
+        assert!(matches!(status(&output), Some(0 | 1)), "{}", stderr(&output));
+        out
+    };
+    let (one, two) = (run(1), run(2));
+    for name in names() {
+        // What `cost` measures is time.
+        if name != "cost" {
+            assert_eq!(measured(one.path(), &name), measured(two.path(), &name), "{name}");
+        }
     }
+}
+
+#[test]
+fn all_of_them_are_run_once() {
+    const ARGUMENTS: [&str; 5] = ["--all", "--budget", "tiny", "--seeds", "1"];
+    let out = tempfile::tempdir().unwrap();
+    let last = names().pop().unwrap();
+    let all = |more: &[&str]| {
+        let output = study(out.path(), 2, &[&ARGUMENTS[..], more].concat()).output().unwrap();
+        let outcomes: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let found: Vec<String> = outcomes.iter().map(|o| o["name"].as_str().unwrap().to_owned()).collect();
+        let refuted = outcomes.iter().any(|outcome| outcome["verdict"] == "not_reproduced");
+        (status(&output), found, Some(i32::from(refuted)), stderr(&output))
+    };
+    let (status, found, expected, said) = all(&["--resume", "--json"]);
+    assert_eq!((status, found), (expected, names()), "{said}");
+
+    // An unfinished one keeps the others from being replaced; only it is run on.
+    let files = |study: &str| out.path().join(study).join("tiny");
+    let time = |study: &str| {
+        let units = std::fs::read_dir(files(study).join("units")).unwrap();
+        units.map(|unit| unit.unwrap().metadata().unwrap().modified().unwrap()).max()
+    };
+    let before = (time("neighbours"), time(&last));
+    std::fs::remove_file(files(&last).join("result.json")).unwrap();
+    let unit = std::fs::read_dir(files(&last).join("units")).unwrap().next().unwrap().unwrap().path();
+    std::fs::remove_file(unit).unwrap();
+    let (status, found, _, said) = all(&["--json"]);
+    assert_eq!((status, found.len()), (Some(2), 0));
+    assert!(said.contains("--resume"), "{said}");
+    let (status, found, expected, said) = all(&["--resume", "--json"]);
+    assert_eq!((status, found), (expected, names()), "{said}");
+    assert_eq!(time("neighbours"), before.0);
+    assert!(time(&last) > before.1 && files(&last).join("result.json").exists());
 }
 
 #[cfg(unix)]
@@ -87,11 +133,13 @@ fn ctrl_c_saves_and_resume_goes_on_to_the_same_bits() {
 fn bad_use_is_told_in_one_line_with_status_2() {
     let out = tempfile::tempdir().unwrap();
     let nowhere = out.path().join("nowhere");
-    let cases: [(&[&str], &str); 4] = [
+    let cases: [(&[&str], &str); 6] = [
         (&["nothing"], "mnist"),
         (&["mnist", "--resume"], "nothing to resume"),
         (&["mnist", "--data", nowhere.to_str().unwrap()], "train-images-idx3-ubyte"),
         (&["mnist", "--seeds", "0"], "0"),
+        (&["mnist", "--all"], "--all"),
+        (&[], "NAME"),
     ];
     for (arguments, expected) in cases {
         let output = study(out.path(), 1, arguments).output().unwrap();
@@ -131,6 +179,42 @@ fn the_report_stands_alone() {
     for outside in ["http:", "https:", "<script", "<link", "@import", "url("] {
         assert!(!html.contains(outside), "the page refers to {outside}");
     }
+    for heading in
+        ["id=\"neighbours\"", "href=\"#neighbours\"", "id=\"neighbours-1\"", "href=\"#neighbours-1\""]
+    {
+        assert!(html.contains(heading), "the overview leads to {heading}");
+    }
     assert!(html.contains("</html>") && html.contains("<svg") && html.contains("data:image/png"));
     assert!(html.contains("layernorm study run neighbours --budget quick"), "the command that repeats it");
+}
+
+#[test]
+fn the_ledger_has_every_claim_once_and_what_came_out() {
+    let runs = tempfile::tempdir().unwrap();
+    let file = runs.path().join("claims.md");
+    let ledger = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_layernorm"));
+        command.arg("claims").args(more).arg("--runs").arg(runs.path()).output().unwrap()
+    };
+    let empty = ledger(&[]);
+    assert_eq!(status(&empty), Some(0));
+    assert!(String::from_utf8_lossy(&empty.stdout).contains("### M1: not run"));
+
+    let output = study(runs.path(), 2, &["neighbours"]).output().unwrap();
+    assert!(matches!(status(&output), Some(0 | 1)), "{}", stderr(&output));
+    assert!(matches!(status(&ledger(&["--out", file.to_str().unwrap()])), Some(0 | 1)));
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert!(!written.contains("### M1: not run") && written.contains("../report/index.html#neighbours"));
+
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/claims.md");
+    for text in [written, std::fs::read_to_string(kept).unwrap()] {
+        let ids: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("### ")?.split_once(": "))
+            .map(|(id, _)| id)
+            .collect();
+        let groups = [("M", 8), ("G", 6), ("R", 9), ("C", 4), ("D", 7), ("E", 7), ("N", 6), ("S", 5)];
+        let list = groups.iter().flat_map(|(group, count)| (1..=*count).map(move |n| format!("{group}{n}")));
+        assert_eq!(ids, list.collect::<Vec<_>>());
+    }
 }

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::headline;
 use super::model::{Axis, Effect, LineChart, Point, Tone};
 
 const WIDTH: f64 = 400.0;
@@ -96,7 +97,7 @@ pub fn effect(effect: &Effect) -> Markup {
     let scale = Scale::new(&Axis::default(), marks, [12.0, WIDTH - 12.0]);
     let at = |value: f64| round(scale.at(value));
     html! {
-        svg.effect viewBox=(format!("0 0 {WIDTH} 58")) role="img" aria-label=(words(effect)) {
+        svg.effect viewBox=(format!("0 0 {WIDTH} 58")) role="img" aria-label=(headline::effect(effect)) {
             g.grid {
                 line x1="0" x2=(WIDTH) y1="38" y2="38" {}
                 @for tick in scale.ticks() {
@@ -126,26 +127,6 @@ fn anchor(place: f64) -> &'static str {
         place if place > WIDTH - 40.0 => "end",
         _ => "middle",
     }
-}
-
-/// An effect in words.
-pub fn words(effect: &Effect) -> String {
-    let Effect { mean, interval, seeds, unit, .. } = effect;
-    let seeds = if seeds.len() == 1 { "one seed".to_owned() } else { format!("{} seeds", seeds.len()) };
-    match interval {
-        Some([low, high]) if low != high => {
-            format!("{} {unit} (95% interval {} to {}, {seeds})", short(*mean), short(*low), short(*high))
-        }
-        _ => format!("{} {unit} ({seeds})", short(*mean)),
-    }
-}
-
-/// Three significant digits.
-fn short(value: f64) -> String {
-    let digits = if value == 0.0 { 0.0 } else { (2.0 - value.abs().log10().floor()).clamp(0.0, 6.0) };
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to 0 to 6")]
-    let digits = digits as usize;
-    if value.is_finite() { format!("{value:.digits$}").replace('-', "−") } else { "no number".to_owned() }
 }
 
 /// From values to places on the paper.
@@ -263,17 +244,5 @@ mod tests {
         };
         let svg = lines(&chart).into_string();
         assert!(svg.contains("</svg>") && !svg.contains("NaN") && !svg.contains("inf"), "{svg}");
-    }
-
-    #[test]
-    fn effects_are_told_with_three_digits() {
-        let effect = Effect {
-            mean: 1.6962,
-            interval: Some([-0.0213, 3.4]),
-            seeds: vec![1.0, 2.4],
-            lines: vec![1.1],
-            unit: "times".to_owned(),
-        };
-        assert_eq!(words(&effect), "1.70 times (95% interval −0.0213 to 3.40, 2 seeds)");
     }
 }

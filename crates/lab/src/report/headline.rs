@@ -1,6 +1,6 @@
 //! Results as sentences.
 
-use super::model::{BenchSummary, CheckSummary};
+use super::model::{BenchSummary, CheckSummary, Effect};
 
 /// What the check found about errors.
 pub fn check(check: &CheckSummary) -> String {
@@ -47,6 +47,33 @@ pub fn bench(bench: &BenchSummary) -> String {
     }
 }
 
+/// An effect with its interval.
+pub fn effect(effect: &Effect) -> String {
+    let Effect { mean, interval, seeds, unit, .. } = effect;
+    let seeds = if seeds.len() == 1 { "one seed".to_owned() } else { format!("{} seeds", seeds.len()) };
+    match interval {
+        Some([low, high]) if low != high => {
+            format!("{} {unit} (95% interval {} to {}, {seeds})", short(*mean), short(*low), short(*high))
+        }
+        _ => format!("{} {unit} ({seeds})", short(*mean)),
+    }
+}
+
+/// Three significant digits.
+fn short(value: f64) -> String {
+    let size = value.abs();
+    if !value.is_finite() {
+        return "no number".to_owned();
+    }
+    if size != 0.0 && !(1e-4..1e7).contains(&size) {
+        return format!("{value:.1e}").replace('-', "−");
+    }
+    let digits = if size == 0.0 { 0.0 } else { (2.0 - size.log10().floor()).max(0.0) };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 6")]
+    let digits = digits as usize;
+    format!("{value:.digits$}").replace('-', "−")
+}
+
 /// 1234567 as 1,234,567.
 pub fn thousands(number: u64) -> String {
     let digits = number.to_string();
@@ -81,5 +108,20 @@ mod tests {
     fn durations_have_their_unit() {
         let text = [850.0, 1500.0, 2.5e6, 3e9, 3e11, 9e12].map(duration);
         assert_eq!(text, ["850 ns", "1.50 µs", "2.50 ms", "3 s", "5 minutes", "2.5 hours"]);
+    }
+    #[test]
+    fn effects_are_told_with_three_digits() {
+        let effect = |mean, interval| Effect {
+            mean,
+            interval,
+            seeds: vec![1.0, 2.4],
+            lines: vec![1.1],
+            unit: "times".to_owned(),
+        };
+        let told = |mean, interval| super::effect(&effect(mean, interval));
+        assert_eq!(told(1.6962, Some([-0.0213, 3.4])), "1.70 times (95% interval −0.0213 to 3.40, 2 seeds)");
+        assert_eq!(told(-12_345.0, None), "−12345 times (2 seeds)");
+        assert_eq!(told(2.5e-8, None), "2.5e−8 times (2 seeds)");
+        assert_eq!(told(f64::NAN, None), "no number times (2 seeds)");
     }
 }

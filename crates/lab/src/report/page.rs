@@ -45,46 +45,63 @@ pub fn page(report: &Report) -> String {
 
 /// The answers in words, each with a way to its reasons.
 fn verdicts(report: &Report) -> Markup {
+    let findings = || report.studies.iter().flat_map(|study| &study.findings);
     html! {
         section.verdicts aria-label="Verdicts" {
-            @for study in &report.studies {
-                @for finding in &study.findings {
-                    a.card href={ "#" (study.name) } {
-                        (chip(finding.verdict))
-                        strong { (finding.says) }
-                        span.fine { (chart::words(&finding.effect)) }
+            @if findings().next().is_some() { p.counts { @for verdict in VERDICTS {
+                @let count = findings().filter(|finding| finding.verdict == verdict).count();
+                @if count > 0 { span { b { (count) } " " (chip(verdict)) } }
+            } } }
+            div.overview {
+                @for study in &report.studies {
+                    article.card {
+                        h3 { a href={ "#" (study.name) } { (study.title) } }
+                        ul { @for (index, finding) in study.findings.iter().enumerate() {
+                            li class=(class(finding.verdict)) {
+                                a href={ "#" (anchor(study, index)) } title=(headline::effect(&finding.effect)) { (finding.says) }
+                                span.hidden { " (" (finding.verdict.words()) ")" }
+                                " " span.fine { (finding.claim) }
+                            }
+                        } }
                     }
                 }
-            }
-            @if let Some(check) = &report.check {
-                a.card href="#check" {
-                    (pass(check.passed))
-                    strong { (headline::check(check)) }
-                    span.fine { (headline::bits(check)) }
+                @if let Some(check) = &report.check {
+                    article.card {
+                        h3 { a href="#check" { "Is it right?" } }
+                        ul {
+                            li class=(if check.passed { "yes" } else { "no" }) { a href="#check" { (headline::check(check)) } }
+                            li class=(if check.passed { "yes" } else { "no" }) { a href="#check" { (headline::bits(check)) } }
+                        }
+                    }
                 }
-            }
-            @if let Some(bench) = &report.bench {
-                a.card href="#bench" {
-                    span.chip.measured { "Measured" }
-                    strong { (headline::bench(bench)) }
-                    span.fine { "A copy of the same bytes in the same run is the yardstick." }
+                @if let Some(bench) = &report.bench {
+                    article.card {
+                        h3 { a href="#bench" { "Is it fast?" } }
+                        ul { li.measured { a href="#bench" { (headline::bench(bench)) } } }
+                    }
                 }
             }
         }
     }
 }
 
-fn chip(verdict: Verdict) -> Markup {
-    let class = match verdict {
-        Verdict::Reproduced => "chip yes",
-        Verdict::NotReproduced => "chip no",
-        Verdict::Inconclusive => "chip open",
-    };
-    html! { span class=(class) { (verdict.words()) } }
+const VERDICTS: [Verdict; 3] = [Verdict::Reproduced, Verdict::NotReproduced, Verdict::Inconclusive];
+
+/// Where a finding stands on the page.
+fn anchor(study: &StudyOutcome, index: usize) -> String {
+    format!("{}-{}", study.name, index + 1)
 }
 
-fn pass(passed: bool) -> Markup {
-    html! { @if passed { span.chip.yes { "Held" } } @else { span.chip.no { "Failed" } } }
+fn class(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Reproduced => "yes",
+        Verdict::NotReproduced => "no",
+        Verdict::Inconclusive => "open",
+    }
+}
+
+fn chip(verdict: Verdict) -> Markup {
+    html! { span class={ "chip " (class(verdict)) } { (verdict.words()) } }
 }
 
 fn study(study: &StudyOutcome) -> Markup {
@@ -92,7 +109,9 @@ fn study(study: &StudyOutcome) -> Markup {
         section id=(study.name) {
             h2 { (study.title) }
             p.lead { (study.question) }
-            div.findings { @for finding in &study.findings { (self::finding(finding)) } }
+            div.findings { @for (index, finding) in study.findings.iter().enumerate() {
+                (self::finding(&anchor(study, index), finding))
+            } }
             div.figures { @for figure in &study.figures { (self::figure(figure)) } }
             ul.notes { @for note in &study.notes { li { (note) } } }
             (settings(study))
@@ -101,12 +120,12 @@ fn study(study: &StudyOutcome) -> Markup {
     }
 }
 
-fn finding(finding: &Finding) -> Markup {
+fn finding(anchor: &str, finding: &Finding) -> Markup {
     html! {
-        article.finding {
+        article.finding id=(anchor) {
             header { (chip(finding.verdict)) span.fine { "claim " (finding.claim) ", " (finding.source) } }
             h3 { (finding.says) }
-            p { b { (chart::words(&finding.effect)) } }
+            p { b { (headline::effect(&finding.effect)) } }
             @if finding.effect.seeds.iter().any(|seed| *seed != 0.0) { (chart::effect(&finding.effect)) }
             p.fine { b { "Effect. " } (sentence(&finding.measure)) }
             p.fine { b { "Rule, fixed before the run. " } (finding.rule) }

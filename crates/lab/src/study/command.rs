@@ -9,7 +9,7 @@ use super::{Budget, Card, Control, Error, Request, Study, runner, verdict};
 use crate::console::{print, print_json, table};
 use crate::interrupt::ctrl_c;
 use crate::report::headline;
-use crate::report::model::{Finding, StudyOutcome, Verdict};
+use crate::report::model::{StudyOutcome, Verdict};
 use crate::studies;
 
 /// The arguments of `layernorm study`.
@@ -264,17 +264,9 @@ pub fn summary(outcome: &StudyOutcome) -> String {
     let mut text = format!("{}: {} ({seeds} seeds)\n", outcome.name, outcome.verdict.words());
     for finding in &outcome.findings {
         text += &format!("  {}: {}\n", finding.verdict.words(), finding.says);
-        text += &format!("    {}: {}\n", finding.measure, effect(finding));
+        text += &format!("    {}: {}\n", finding.measure, headline::effect(&finding.effect));
     }
     text.trim_end().to_owned()
-}
-
-fn effect(finding: &Finding) -> String {
-    let effect = &finding.effect;
-    match effect.interval {
-        Some([low, high]) => format!("{:.3} {} (95% {low:.3} to {high:.3})", effect.mean, effect.unit),
-        None => format!("{:.3} {}", effect.mean, effect.unit),
-    }
 }
 
 /// Runs a study as the tour does: quick, on all processors, going on where an interrupted tour stopped.
