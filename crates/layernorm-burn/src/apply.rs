@@ -1,7 +1,7 @@
 //! From the tensors of a caller to a backend: what is checked, in which type it is computed, and where.
 
 use crate::Error;
-use crate::norm::Norm;
+use crate::operator::Operator;
 use crate::ops::{NormOps, Params};
 use burn::backend::{Dispatch, DispatchTensorKind};
 use burn::tensor::{DType, FloatDType, Tensor};
@@ -9,7 +9,7 @@ use layernorm::{Real, Rows, RowsMut, Run};
 
 /// `norm` of `x`, over its last axis.
 pub(crate) fn apply<const D: usize>(
-    norm: Norm,
+    norm: Operator,
     x: Tensor<D>,
     gamma: Option<Tensor<1>>,
     beta: Option<Tensor<1>>,
@@ -56,10 +56,17 @@ fn expect_parameter<const D: usize>(
 
 /// The kernels' own checks of everything but shapes: a call on no rows makes them. Past the dispatch there is
 /// no way to return an error.
-fn expect_runnable<T: Real>(norm: Norm) -> Result<(), Error> {
+fn expect_runnable<T: Real>(norm: Operator) -> Result<(), Error> {
     let params = layernorm::Params::<T> { eps: norm.eps, ..Default::default() };
     let nothing = (Rows::new(&[], 0)?, RowsMut::new(&mut [], 0)?);
     Ok(layernorm::layer_norm(nothing.0, params, nothing.1, None, Run::default())?)
+}
+
+/// `f` of `x` in f64 if that is its type, else in f32; the result in the type of `x` again.
+pub(crate) fn widened<const D: usize>(x: Tensor<D>, f: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
+    let dtype = x.dtype();
+    let compute = if dtype == DType::F64 { FloatDType::F64 } else { FloatDType::F32 };
+    convert(f(convert(x, compute)), dtype.into())
 }
 
 fn convert<const D: usize>(tensor: Tensor<D>, dtype: FloatDType) -> Tensor<D> {
@@ -67,7 +74,7 @@ fn convert<const D: usize>(tensor: Tensor<D>, dtype: FloatDType) -> Tensor<D> {
 }
 
 fn run<const D: usize>(
-    norm: Norm,
+    norm: Operator,
     x: Tensor<D>,
     gamma: Option<Tensor<1>>,
     beta: Option<Tensor<1>>,

@@ -1,6 +1,6 @@
 //! How a norm is recorded: one node in Burn's graph, with a fused backward step.
 
-use crate::norm::Norm;
+use crate::operator::Operator;
 use crate::ops::{BackwardCall, Inputs, NormKernels, NormOps, Params};
 use burn::backend::Autodiff;
 use burn::backend::autodiff::NodeId;
@@ -10,7 +10,7 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 
 impl<B: NormKernels, C: CheckpointStrategy> NormOps for Autodiff<B, C> {
-    fn norm(norm: Norm, x: FloatTensor<Self>, params: Params<Self>) -> FloatTensor<Self> {
+    fn norm(norm: Operator, x: FloatTensor<Self>, params: Params<Self>) -> FloatTensor<Self> {
         let x_node = x.node();
         match params {
             Params::None => record::<B, C, 1>(norm, x, Params::None, [x_node]),
@@ -32,7 +32,7 @@ impl<B: NormKernels, C: CheckpointStrategy> NormOps for Autodiff<B, C> {
 
 /// The forward pass, and its node over the `nodes` of the inputs: x, then gamma and beta where they are there.
 fn record<B: NormKernels, C: CheckpointStrategy, const N: usize>(
-    norm: Norm,
+    norm: Operator,
     x: FloatTensor<Autodiff<B, C>>,
     params: Params<B>,
     nodes: [NodeGuard; N],
@@ -52,7 +52,7 @@ fn record<B: NormKernels, C: CheckpointStrategy, const N: usize>(
 /// are; x is kept, or computed again, by Burn's checkpointer.
 #[derive(Debug, Clone)]
 struct Recorded<B: NormKernels> {
-    norm: Norm,
+    norm: Operator,
     x: NodeId,
     params: Params<B>,
     saved: FloatTensor<B>,

@@ -1,6 +1,6 @@
 //! The kernels on the tensors of Flex, Burn's CPU backend.
 
-use crate::norm::{Backward, Norm, Source, Upstream};
+use crate::operator::{Backward, Operator, Source, Upstream};
 use crate::ops::{BackwardCall, Inputs, NormKernels, NormOps, Params};
 use burn::backend::Flex;
 use burn::backend::flex::{FlexTensor, Layout};
@@ -8,27 +8,27 @@ use burn::tensor::{DType, Element, Shape, TensorData};
 use layernorm::{ParamGradients, Real, Rows, RowsMut, Run, Threads, Workspace};
 
 impl NormOps for Flex {
-    fn norm(norm: Norm, x: FlexTensor, params: Params<Self>) -> FlexTensor {
+    fn norm(norm: Operator, x: FlexTensor, params: Params<Self>) -> FlexTensor {
         Self::forward(norm, x, &params)
     }
 }
 
 impl NormKernels for Flex {
-    fn forward(norm: Norm, x: FlexTensor, params: &Params<Self>) -> FlexTensor {
+    fn forward(norm: Operator, x: FlexTensor, params: &Params<Self>) -> FlexTensor {
         match x.dtype() {
             DType::F64 => forward::<f64>(norm, x, params, None),
             _ => forward::<f32>(norm, x, params, None),
         }
     }
 
-    fn forward_saving(norm: Norm, x: FlexTensor, params: &Params<Self>) -> (FlexTensor, FlexTensor) {
+    fn forward_saving(norm: Operator, x: FlexTensor, params: &Params<Self>) -> (FlexTensor, FlexTensor) {
         match x.dtype() {
             DType::F64 => forward_saving::<f64>(norm, x, params),
             _ => forward_saving::<f32>(norm, x, params),
         }
     }
 
-    fn backward(norm: Norm, call: BackwardCall<Self>) -> Inputs<Option<FlexTensor>> {
+    fn backward(norm: Operator, call: BackwardCall<Self>) -> Inputs<Option<FlexTensor>> {
         match call.x.dtype() {
             DType::F64 => backward::<f64>(norm, call),
             _ => backward::<f32>(norm, call),
@@ -44,7 +44,7 @@ impl Scalar for f64 {}
 const CHECKED: &str = "every call is checked before it is dispatched";
 
 fn forward<T: Scalar>(
-    norm: Norm,
+    norm: Operator,
     mut x: FlexTensor,
     params: &Params<Flex>,
     saved: Option<&mut [T]>,
@@ -65,7 +65,11 @@ fn forward<T: Scalar>(
     tensor(y, x.layout().shape().clone())
 }
 
-fn forward_saving<T: Scalar>(norm: Norm, x: FlexTensor, params: &Params<Flex>) -> (FlexTensor, FlexTensor) {
+fn forward_saving<T: Scalar>(
+    norm: Operator,
+    x: FlexTensor,
+    params: &Params<Flex>,
+) -> (FlexTensor, FlexTensor) {
     let kernels = norm.kernels::<T>();
     let features = kernels.features(x.layout().shape());
     let row_count = x.layout().num_elements().checked_div(features).unwrap_or(0);
@@ -74,7 +78,7 @@ fn forward_saving<T: Scalar>(norm: Norm, x: FlexTensor, params: &Params<Flex>) -
     (y, tensor(saved, Shape::from([kernels.columns(), row_count])))
 }
 
-fn backward<T: Scalar>(norm: Norm, call: BackwardCall<Flex>) -> Inputs<Option<FlexTensor>> {
+fn backward<T: Scalar>(norm: Operator, call: BackwardCall<Flex>) -> Inputs<Option<FlexTensor>> {
     let BackwardCall { x, mut dy, params, saved, wanted } = call;
     let kernels = norm.kernels::<T>();
     let features = kernels.features(x.layout().shape());
@@ -150,7 +154,7 @@ impl<T: Scalar> Affine<T> {
         }
     }
 
-    fn params(&self, norm: Norm) -> layernorm::Params<'_, T> {
+    fn params(&self, norm: Operator) -> layernorm::Params<'_, T> {
         fn slice<T: Scalar>(vector: &FlexTensor) -> &[T] {
             vector.as_slice().expect("made contiguous")
         }

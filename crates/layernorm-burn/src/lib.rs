@@ -39,24 +39,48 @@
 //! modules, with the shapes in the message. [`try_layer_norm`], [`LayerNorm::try_forward`] and their sisters
 //! return the same as an [`Error`].
 //!
+//! # A value for the choice
+//! [`NormConfig`] makes a [`Norm`] of any kind, so that a model is written once for all of them: none, layer, RMS,
+//! partial RMS, batch, group, instance and scale norm. Weight norm is about weights; with [`NormLinear`] it is chosen by
+//! the same value. Layer and RMS norm are our kernels; the others are composed, and say so.
+//!
 //! # Files
-//! One file a norm ([`layer_norm`] and [`LayerNorm`] in `layer_norm.rs`, and so on): formula, module, its kernels
-//! on slices, its composition. The rest is the road that all share: `apply.rs` checks and chooses, `ops.rs` is
-//! what a backend must offer, `flex.rs` how the CPU backend does, `autodiff.rs` how it is recorded. To add a norm
-//! is to add its file and its line in `norm.rs`.
+//! One file a norm ([`layer_norm`] and [`LayerNorm`] in `layer_norm.rs`, and so on): formula, function, and for those
+//! with kernels the module, the kernels on slices and the composition. `norm.rs` is the choice among all. The rest is
+//! the road that those with kernels share: `apply.rs` checks and chooses, `ops.rs` is what a backend must offer,
+//! `flex.rs` how the CPU backend does, `autodiff.rs` how it is recorded. To give a norm kernels is to add them in its
+//! file, and its line in `operator.rs`.
 
+mod affine;
 mod apply;
 mod autodiff;
+mod batch_norm;
 mod error;
 mod flex;
+mod group_norm;
+mod instance_norm;
 mod layer_norm;
 mod norm;
+mod norm_linear;
+mod operator;
 mod ops;
+mod partial_rms_norm;
 mod rms_norm;
+mod scale_norm;
+mod weight_norm;
 
+pub use affine::Affine;
+pub use batch_norm::{BatchMode, Running, RunningStatistics, batch_norm};
 pub use error::Error;
+pub use group_norm::group_norm;
+pub use instance_norm::instance_norm;
 pub use layer_norm::{LayerNorm, LayerNormConfig, layer_norm, try_layer_norm};
+pub use norm::{Norm, NormConfig, NormKind};
+pub use norm_linear::{NormLinear, NormLinearConfig};
+pub use partial_rms_norm::partial_rms_norm;
 pub use rms_norm::{RmsNorm, RmsNormConfig, rms_norm, try_rms_norm};
+pub use scale_norm::scale_norm;
+pub use weight_norm::{WeightNorm, weight_norm};
 
 /// The code of README.md, run as a test.
 #[doc = include_str!("../README.md")]

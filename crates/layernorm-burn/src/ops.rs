@@ -1,6 +1,6 @@
 //! What a backend must offer to run a norm.
 
-use crate::norm::Norm;
+use crate::operator::Operator;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
@@ -10,23 +10,27 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait NormOps: Backend {
     /// y, of the shape of x.
-    fn norm(norm: Norm, x: FloatTensor<Self>, #[extension_type] params: Params<Self>) -> FloatTensor<Self>;
+    fn norm(
+        norm: Operator,
+        x: FloatTensor<Self>,
+        #[extension_type] params: Params<Self>,
+    ) -> FloatTensor<Self>;
 }
 
 /// The fused kernels of a backend without autodiff: all that `autodiff` needs to record a norm.
 pub(crate) trait NormKernels: Backend {
     /// y.
-    fn forward(norm: Norm, x: FloatTensor<Self>, params: &Params<Self>) -> FloatTensor<Self>;
+    fn forward(norm: Operator, x: FloatTensor<Self>, params: &Params<Self>) -> FloatTensor<Self>;
 
     /// y, and what the backward pass needs to know of each row.
     fn forward_saving(
-        norm: Norm,
+        norm: Operator,
         x: FloatTensor<Self>,
         params: &Params<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
     /// The gradients of x, gamma and beta, in one call.
-    fn backward(norm: Norm, call: BackwardCall<Self>) -> Inputs<Option<FloatTensor<Self>>>;
+    fn backward(norm: Operator, call: BackwardCall<Self>) -> Inputs<Option<FloatTensor<Self>>>;
 }
 
 /// What a backward pass is given.

@@ -7,7 +7,7 @@
 use crate::Error;
 use crate::apply::{apply, expect_features};
 use crate::layer_norm::{expect_epsilon, or_panic};
-use crate::norm::{Backward, Kernels, Kind, Norm, Source, Upstream, divide_by_deviation};
+use crate::operator::{Backward, Kernels, Kind, Operator, Source, Upstream, divide_by_deviation};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
@@ -64,7 +64,7 @@ pub fn try_rms_norm<const D: usize>(
     beta: impl Into<Option<Tensor<1>>>,
     epsilon: f64,
 ) -> Result<Tensor<D>, Error> {
-    apply(Norm { kind: Kind::Rms, eps: epsilon }, x, gamma.into(), beta.into())
+    apply(Operator { kind: Kind::Rms, eps: epsilon }, x, gamma.into(), beta.into())
 }
 
 /// Configuration of an [`RmsNorm`]: that of `burn::nn`, field by field.

@@ -1,9 +1,9 @@
-//! One value for the choice of a normalization, so that a model is written once for all arms.
+//! The normalizations that the studies compare: those of `layernorm-burn`, and Burn's own layer norm beside them.
 
 use burn::module::Module;
-use burn::nn::{self, BatchNorm, BatchNormConfig, Identity};
+use burn::nn;
 use burn::tensor::{Device, Tensor};
-use layernorm_burn::{LayerNorm, LayerNormConfig, RmsNorm, RmsNormConfig};
+use layernorm_burn::NormConfig;
 
 /// Which normalization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,14 +26,8 @@ pub const EPSILON: f64 = 1e-5;
 /// A normalization of the features of `[batch, features]`.
 #[derive(Module, Debug)]
 pub enum Norm {
-    /// y = x.
-    Plain(Identity),
-    /// By our kernels.
-    Layer(LayerNorm),
-    /// By our kernels.
-    Rms(RmsNorm),
-    /// Burn's: batch statistics on an autodiff device, running ones (momentum 0.1, biased variance) elsewhere.
-    Batch(BatchNorm),
+    /// Of `layernorm-burn`.
+    Ours(layernorm_burn::Norm),
     /// Burn's.
     BurnLayer(nn::LayerNorm),
 }
@@ -41,24 +35,34 @@ pub enum Norm {
 impl Norm {
     /// A normalization of `features` features at its usual start: gain 1, bias 0.
     pub fn new(kind: NormKind, features: usize, device: &Device) -> Self {
-        match kind {
-            NormKind::Plain => Self::Plain(Identity::new()),
-            NormKind::Layer => Self::Layer(LayerNormConfig::new(features).with_epsilon(EPSILON).init(device)),
-            NormKind::Rms => Self::Rms(RmsNormConfig::new(features).with_epsilon(EPSILON).init(device)),
-            NormKind::Batch => Self::Batch(BatchNormConfig::new(features).with_epsilon(EPSILON).init(device)),
+        let config = match kind {
+            NormKind::Plain => NormConfig::none(),
+            NormKind::Layer => NormConfig::layer(),
+            NormKind::Rms => NormConfig::rms(),
+            NormKind::Batch => NormConfig::batch(),
             NormKind::BurnLayer => {
-                Self::BurnLayer(nn::LayerNormConfig::new(features).with_epsilon(EPSILON).init(device))
+                let config = nn::LayerNormConfig::new(features).with_epsilon(EPSILON);
+                return Self::BurnLayer(config.init(device));
             }
-        }
+        };
+        Self::Ours(config.with_epsilon(EPSILON).init(features, device))
     }
 
     /// Normalizes each row, or each column for batch norm.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         match self {
-            Self::Plain(norm) => norm.forward(x),
-            Self::Layer(norm) => norm.forward(x),
-            Self::Rms(norm) => norm.forward(x),
-            Self::Batch(norm) => norm.forward(x),
+            Self::Ours(norm) => match &norm.beta {
+                // A batch of one leaves batch norm nothing but its bias. `layernorm-burn` refuses to train on it, as
+                // PyTorch does; Burn and TensorFlow go on like this, and a study can show it.
+                Some(beta)
+                    if norm.kind() == layernorm_burn::NormKind::Batch
+                        && x.is_autodiff()
+                        && x.dims()[0] == 1 =>
+                {
+                    x.zeros_like() + beta.val().unsqueeze()
+                }
+                _ => norm.forward(x),
+            },
             Self::BurnLayer(norm) => norm.forward(x),
         }
     }

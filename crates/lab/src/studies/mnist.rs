@@ -237,8 +237,8 @@ impl Plan for MnistPlan {
             "Layer norm and RMS norm are on the hidden layers; batch norm is on all layers, the softmax's too: the \
              paper's set-up. The paper gives no activation, rate or initialization: here ReLU, Adam at 1e-3, uniform \
              weights within 1/sqrt(inputs).",
-            "Batch norm is Burn's own, whose running variance is the biased one (momentum 0.1); the paper's was \
-             unbiased at batch 4.",
+            "Batch norm's running variance is the unbiased one at all batch sizes (momentum 0.1, as in PyTorch), as the \
+             paper's at batch 4.",
             "All arms of a seed start from the same weights and see the samples in the same order.",
         ]
         .map(str::to_owned)

@@ -111,8 +111,8 @@ impl Plan for NeighboursPlan {
 
     fn notes(&self) -> Vec<String> {
         vec![
-            "Batch norm is Burn's own, in training mode where it says so, with running statistics (momentum 0.1, \
-             biased variance) in inference. Layer norm and RMS norm are this project's kernels."
+            "Batch norm is in training mode where it says so, with running statistics (momentum 0.1, unbiased variance, as \
+             in PyTorch) in inference. Layer norm and RMS norm are this project's kernels."
                 .to_owned(),
             "Burn's layer norm takes another way through its operations when gradients are recorded, so its last bits \
              differ between training and inference. That is rounding, not batch norm's change of meaning."

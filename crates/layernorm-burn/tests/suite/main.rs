@@ -5,10 +5,12 @@ mod bits;
 mod copies;
 mod errors;
 mod gradients;
+mod norms;
 mod records;
 mod threads;
 mod training;
 mod types;
+mod weight_norm;
 
 use burn::tensor::{DType, Device, Element, Tensor, TensorData};
 use layernorm_burn::{layer_norm, rms_norm};
