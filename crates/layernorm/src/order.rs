@@ -194,7 +194,8 @@ where
         let totals = unsafe { last_block::<T, S, A, B, LINES>(s, at, n, terms, beside) };
         push(&mut trees, A::SUMS, totals);
     }
-    trees.map(|tree| tree.finish())
+    // By reference: a copy would wait for every store under way.
+    [trees[0].finish(), trees[1].finish()]
 }
 
 /// Full blocks from `at` on, `K` at a time, while there are `K`.
