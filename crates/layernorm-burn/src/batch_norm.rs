@@ -100,7 +100,7 @@ impl Default for Running {
 /// let device = Device::flex();
 /// let norm = NormConfig::batch().with_mode(BatchMode::Train).init(1, &device);
 /// norm.forward(Tensor::<2>::from_data([[1.0], [3.0]], &device)); // mean 2, unbiased variance 2
-/// let [mean, var] = norm.running.unwrap().values();
+/// let [mean, var] = norm.running[0].values();
 /// assert_eq!(mean.into_data(), [0.2f32].into()); // a tenth of the way from 0
 /// assert_eq!(var.into_data(), [1.1f32].into()); // and from 1
 /// ```

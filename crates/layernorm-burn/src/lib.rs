@@ -44,12 +44,15 @@
 //! partial RMS, batch, group, instance and scale norm. Weight norm is about weights; with [`NormLinear`] it is chosen by
 //! the same value. Layer and RMS norm are our kernels; the others are composed, and say so.
 //!
+//! # Recurrent networks
+//! [`recurrent`] has RNN, LSTM and GRU in which any of these norms can stand, as the papers have them.
+//!
 //! # Files
 //! One file a norm ([`layer_norm`] and [`LayerNorm`] in `layer_norm.rs`, and so on): formula, function, and for those
 //! with kernels the module, the kernels on slices and the composition. `norm.rs` is the choice among all. The rest is
 //! the road that those with kernels share: `apply.rs` checks and chooses, `ops.rs` is what a backend must offer,
 //! `flex.rs` how the CPU backend does, `autodiff.rs` how it is recorded. To give a norm kernels is to add them in its
-//! file, and its line in `operator.rs`.
+//! file, and its line in `operator.rs`. In [`recurrent`] a file is a cell, with its equations on top.
 
 mod affine;
 mod apply;
@@ -65,6 +68,7 @@ mod norm_linear;
 mod operator;
 mod ops;
 mod partial_rms_norm;
+pub mod recurrent;
 mod rms_norm;
 mod scale_norm;
 mod weight_norm;

@@ -96,6 +96,10 @@ pub struct NormConfig {
     /// Batch norm only: how the running statistics follow. Default: as in PyTorch
     #[config(default = "Running::new()")]
     pub running: Running,
+    /// Batch norm only: how many time steps have running statistics of their own, in a recurrent network. See
+    /// [`Norm::forward_at`]. Default: 1, which is what all other networks need
+    #[config(default = 1)]
+    pub steps: usize,
 }
 
 impl NormConfig {
@@ -153,7 +157,7 @@ impl NormConfig {
     ///
     /// # Panics
     /// If epsilon is negative or not finite, the groups don't divide the channels, the share leaves no feature, or the
-    /// momentum is not within 0 to 1. And for weight norm, which has no activations to work on: see
+    /// momentum is not within 0 to 1, or there are 0 steps. And for weight norm, which has no activations to work on: see
     /// [`NormLinearConfig`](crate::NormLinearConfig).
     #[track_caller]
     pub fn init(&self, features: usize, device: &Device) -> Norm {
@@ -176,12 +180,13 @@ impl NormConfig {
             NormKind::Scale => self.initial_gamma * (features as f64).sqrt(),
             _ => self.initial_gamma,
         };
+        assert!(self.steps > 0, "{} steps: batch norm needs running statistics for at least 1", self.steps);
+        let steps = if self.kind == NormKind::Batch { self.steps } else { 0 };
         let has_parameters = self.kind != NormKind::None;
         Norm {
             gamma: self.gamma.parameter(gamma, features, device).filter(|_| has_parameters),
             beta: self.beta.parameter(0.0, features, device).filter(|_| has_parameters),
-            running: (self.kind == NormKind::Batch)
-                .then(|| RunningStatistics::new(features, self.running, device)),
+            running: (0..steps).map(|_| RunningStatistics::new(features, self.running, device)).collect(),
             kind: self.kind,
             features,
             epsilon: self.epsilon,
@@ -204,7 +209,8 @@ fn seen(share: f64, features: usize) -> usize {
 /// A norm of any kind, as a module: made by a [`NormConfig`].
 ///
 /// It is one structure rather than one type a kind, because all kinds have the same parts: a gain, a bias, and for
-/// batch norm its running statistics. A part that the configuration left out is `None`. [`Norm::kind`] tells them apart.
+/// batch norm its running statistics. A part that the configuration left out is `None`, or empty. [`Norm::kind`] tells
+/// them apart.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -224,8 +230,8 @@ pub struct Norm {
     pub gamma: Option<Param<Tensor<1>>>,
     /// The bias, where there is one.
     pub beta: Option<Param<Tensor<1>>>,
-    /// The running statistics of batch norm.
-    pub running: Option<RunningStatistics>,
+    /// The running statistics of batch norm, one for each time step that has its own.
+    pub running: Vec<RunningStatistics>,
     #[module(skip)]
     kind: NormKind,
     features: usize,
@@ -257,6 +263,29 @@ impl Norm {
     /// If `x` has other features or channels, and as the function of its kind.
     #[track_caller]
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        self.forward_at(x, 0)
+    }
+
+    /// The norm of `x` at time step `t` of a recurrent network: batch norm with [`NormConfig::steps`] takes the running
+    /// statistics of that step, and from the last step on those of the last. Gain and bias are shared over time. To all
+    /// other norms time means nothing.
+    ///
+    /// # Panics
+    /// As [`Norm::forward`].
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use layernorm_burn::{BatchMode, NormConfig};
+    ///
+    /// let device = Device::flex();
+    /// let norm = NormConfig::batch().with_steps(2).with_mode(BatchMode::Train).init(1, &device);
+    /// norm.forward_at(Tensor::<2>::from_data([[10.0], [30.0]], &device), 1);
+    /// let norm = norm.with_mode(BatchMode::Eval);
+    /// let y = |t| norm.forward_at(Tensor::<2>::ones([1, 1], &device), t).into_scalar::<f32>();
+    /// assert!(y(0) > 0.99 && y(1) < 0.0 && y(1) == y(700));
+    /// ```
+    #[track_caller]
+    pub fn forward_at<const D: usize>(&self, x: Tensor<D>, t: usize) -> Tensor<D> {
         self.expect_fit(&x);
         let epsilon = self.epsilon;
         let [gamma, beta] = [&self.gamma, &self.beta].map(|p| p.as_ref().map(|p| p.val()));
@@ -267,7 +296,10 @@ impl Norm {
             NormKind::PartialRms { share } => {
                 partial_rms_norm(x, seen(share, self.features), gamma, beta, epsilon)
             }
-            NormKind::Batch => self.batch(x, gamma, beta),
+            NormKind::Batch => {
+                let running = &self.running[t.min(self.running.len() - 1)];
+                self.batch(x, running, gamma, beta)
+            }
             NormKind::Group { groups } => group_norm(x, groups, gamma, beta, epsilon),
             NormKind::Instance => instance_norm(x, gamma, beta, epsilon),
             NormKind::Scale => {
@@ -281,10 +313,10 @@ impl Norm {
     fn batch<const D: usize>(
         &self,
         x: Tensor<D>,
+        running: &RunningStatistics,
         gamma: Option<Tensor<1>>,
         beta: Option<Tensor<1>>,
     ) -> Tensor<D> {
-        let running = self.running.as_ref().expect("batch norm is made with running statistics");
         let constant = self.mode == BatchMode::Frozen;
         let [gamma, beta] = [gamma, beta].map(|p| p.map(|p| if constant { p.detach() } else { p }));
         widened(x, |x| affine(running.x_hat(x, self.mode, self.epsilon), 1, gamma, beta))

@@ -7,6 +7,7 @@ mod errors;
 mod gradients;
 mod norms;
 mod records;
+mod recurrent;
 mod threads;
 mod training;
 mod types;
