@@ -147,6 +147,11 @@ pub trait Plan: Sync {
         1
     }
 
+    /// Whether units must run one at a time, because they measure time.
+    fn alone(&self) -> bool {
+        false
+    }
+
     /// A unit, from its beginning or from what [`Unit::save`] gave.
     ///
     /// # Errors
@@ -254,21 +259,27 @@ impl Results {
         number::spread(&self.values(arm, name), digits)
     }
 
-    /// A curve of one arm over all seeds: the mean at each point, and the lowest and highest seed. `stretch`
-    /// multiplies the horizontal axis.
+    /// A curve of one arm over all seeds, in the arm's own words and colour. `stretch` multiplies the horizontal axis.
     pub fn series(&self, arm: &Arm, name: &str, stretch: f64) -> Series {
-        let curves = self.curves(arm.name, name);
+        let mut series = self.line(arm.label, arm.tone, arm.name, name);
+        series.points.iter_mut().for_each(|point| point.x *= stretch);
+        series
+    }
+
+    /// A curve of one arm over all seeds: the mean at each point, and the lowest and highest seed.
+    pub fn line(&self, label: &str, tone: Tone, arm: &str, name: &str) -> Series {
+        let curves = self.curves(arm, name);
         let length = curves.iter().map(|curve| curve.len()).min().unwrap_or(0);
         let point = |index: usize| {
             let values = || curves.iter().map(|curve| curve[index][1]);
             Point {
-                x: curves[0][index][0] * stretch,
+                x: curves[0][index][0],
                 y: values().sum::<f64>() / curves.len() as f64,
                 low: values().fold(f64::INFINITY, f64::min),
                 high: values().fold(f64::NEG_INFINITY, f64::max),
             }
         };
-        Series { label: arm.label.to_owned(), tone: arm.tone, points: (0..length).map(point).collect() }
+        Series { label: label.to_owned(), tone, points: (0..length).map(point).collect() }
     }
 
     /// A curve of one arm, in every seed.

@@ -8,13 +8,14 @@
 //! Purpose::Study(CARD.name), index)`, one index for each use. At the end figures are made from `Results`: charts by
 //! `results.series`, tables by `results.spread`, matrices of `Cell`s.
 
+mod cost;
 mod mnist;
 mod neighbours;
 
 use crate::study::{Error, Study};
 
 /// All studies, in the order of the report.
-pub static ALL: &[&dyn Study] = &[&neighbours::Neighbours, &mnist::Mnist];
+pub static ALL: &[&dyn Study] = &[&neighbours::Neighbours, &mnist::Mnist, &cost::Cost];
 
 /// The study of that name.
 ///

@@ -141,7 +141,8 @@ impl<'a> Crew<'a> {
     /// Works through the queue. The first error stops all threads.
     fn work(self) -> Result<Vec<Measured>, Error> {
         let done = Mutex::new(Ok(Vec::new()));
-        let threads = self.control.threads.clamp(1, self.queue.len().max(1));
+        let most = if self.plan.alone() { 1 } else { self.queue.len().max(1) };
+        let threads = self.control.threads.clamp(1, most);
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
