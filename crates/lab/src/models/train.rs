@@ -105,6 +105,11 @@ impl<'a> Training<'a> {
         }
     }
 
+    /// The network as it stands.
+    pub fn model(&self) -> &Mlp {
+        &self.model
+    }
+
     fn load(mut self, saved: &[u8]) -> Result<Self, String> {
         let [progress, model, optimizer] = frames(saved).ok_or("cut short")?;
         self.progress = serde_json::from_slice(progress).map_err(|e| e.to_string())?;
@@ -245,7 +250,7 @@ fn nll(logits: Tensor<2>, labels: Tensor<2, Int>) -> Tensor<1> {
 }
 
 /// The chosen pictures as numbers in 0..1, with their labels as a column.
-fn tensors(images: &Images, chosen: &[usize], device: &Device) -> (Tensor<2>, Tensor<2, Int>) {
+pub fn tensors(images: &Images, chosen: &[usize], device: &Device) -> (Tensor<2>, Tensor<2, Int>) {
     let pixels: Vec<f32> =
         chosen.iter().flat_map(|&index| images.picture(index)).map(|&p| f32::from(p) / 255.0).collect();
     let labels: Vec<i32> = chosen.iter().map(|&index| i32::from(images.labels[index])).collect();
