@@ -11,7 +11,9 @@ use crate::models::norm::{Norm, NormKind};
 use crate::models::train::{Recipe, Training};
 use crate::report::model::{Axis, Figure, LineChart, Measured, Table, Tone};
 use crate::rng::{Purpose, Rng};
-use crate::study::{Arm, Card, Claim, Error, Plan, Request, Results, Rule, Study, Unit, settings, steps};
+use crate::study::{
+    Arm, Budget, Card, Claim, Error, Plan, Request, Results, Rule, Study, Unit, settings, steps,
+};
 
 /// The study.
 #[derive(Debug)]
@@ -95,13 +97,23 @@ impl Study for Cost {
 
     fn plan(&self, request: &Request) -> Result<Box<dyn Plan>, Error> {
         let rounds = request.budget.pick([5, 25, 100], 1);
-        Ok(Box::new(CostPlan { rounds, data: data::digits(request.data.as_deref(), 1024, 1)? }))
+        let tiny = request.budget == Budget::Tiny;
+        let (batches, hidden) = if tiny { (&BATCHES[..4], 20) } else { (&BATCHES[..], 1000) };
+        Ok(Box::new(CostPlan {
+            rounds,
+            batches,
+            hidden,
+            data: data::digits(request.data.as_deref(), 1024, 1)?,
+        }))
     }
 }
 
 struct CostPlan {
     /// Timings of each method at each size.
     rounds: usize,
+    batches: &'static [usize],
+    /// Units of the network's hidden layers.
+    hidden: usize,
     data: Split,
 }
 
@@ -110,13 +122,13 @@ impl Plan for CostPlan {
         settings([
             ("rounds", self.rounds.to_string()),
             ("rows", format!("{FEATURES} numbers, f32")),
-            ("network", "784-1000-1000-10, Adam, batch 128".to_owned()),
+            ("network", format!("784-{0}-{0}-10, Adam, batch 128", self.hidden)),
             ("repeatable", "no: times depend on the machine, and on what else it does".to_owned()),
         ])
     }
 
     fn ticks(&self, _: usize) -> u64 {
-        BATCHES.len() as u64 + 2
+        self.batches.len() as u64 + 2
     }
 
     fn alone(&self) -> bool {
@@ -125,9 +137,10 @@ impl Plan for CostPlan {
 
     fn unit(&self, _: usize, seed: u64, _: Option<&[u8]>) -> Result<Box<dyn Unit + '_>, Error> {
         // The whole network counts for two sizes of rows.
-        Ok(steps(BATCHES.len() + 2, move |step, measured| match BATCHES.get(step) {
+        let sizes = self.batches.len();
+        Ok(steps(sizes + 2, move |step, measured| match self.batches.get(step) {
             Some(&batch) => self.rows(batch, seed, measured),
-            None if step == BATCHES.len() => self.updates(seed, measured),
+            None if step == sizes => self.updates(seed, measured),
             None => {}
         }))
     }
@@ -208,10 +221,10 @@ impl CostPlan {
 
     /// Times an update of the network with each method.
     fn updates(&self, seed: u64, measured: &mut Measured) {
-        let shape = |norm| MlpShape { widths: vec![self.data.train.size(), 1000, 1000, 10], norm };
+        let widths = vec![self.data.train.size(), self.hidden, self.hidden, 10];
         let training = |&(norm, ..): &(NormKind, &str, Tone)| {
             let recipe = Recipe {
-                shape: shape(norm),
+                shape: MlpShape { widths: widths.clone(), norm },
                 batch: 128,
                 epochs: 1000,
                 rate: 1e-3,
