@@ -32,7 +32,7 @@ use std::marker::PhantomData;
 const STREAM_FROM: usize = 2 << 20;
 
 /// How far ahead of a pass that reads memory in order to prefetch, in bytes.
-const AHEAD: usize = 2048;
+const AHEAD: usize = 1024;
 
 /// Rows of at most this many bytes are short: memory is read some rows ahead of them.
 const SHORT: usize = 4096;
