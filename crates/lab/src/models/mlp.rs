@@ -58,7 +58,8 @@ impl Mlp {
     }
 }
 
-fn linear([inputs, outputs]: [usize; 2], rng: &mut Rng, device: &Device) -> Linear {
+/// A linear layer: uniform within ±1/sqrt(inputs).
+pub fn linear([inputs, outputs]: [usize; 2], rng: &mut Rng, device: &Device) -> Linear {
     let bound = 1.0 / (inputs as f32).sqrt();
     let mut draw = |count| (0..count).map(|_| rng.range(-bound, bound)).collect::<Vec<f32>>();
     let weight = TensorData::new(draw(inputs * outputs), [inputs, outputs]);

@@ -193,7 +193,7 @@ impl Scale {
 fn number(value: f64) -> String {
     let size = value.abs();
     if size != 0.0 && !(1e-3..1e5).contains(&size) {
-        return format!("{value:e}").replace('-', "−");
+        return format!("{value:.1e}").replace(".0e", "e").replace('-', "−");
     }
     // Ticks are round: what lies beyond six digits is noise.
     format!("{}", (value * 1e6).round() / 1e6).replace('-', "−")
@@ -213,8 +213,13 @@ mod tests {
 
     #[test]
     fn ticks_are_round_and_few() {
-        for (log, low, high) in [(false, 0.0, 1.0), (false, -3.0, 17.2), (true, 1e-7, 1.0), (true, 2.0, 70.0)]
-        {
+        for (log, low, high) in [
+            (false, 0.0, 1.0),
+            (false, -3.0, 17.2),
+            (false, -1e-5, 1e-5),
+            (true, 1e-7, 1.0),
+            (true, 2.0, 70.0),
+        ] {
             let ticks = scale(log, low, high).ticks();
             assert!((3..=8).contains(&ticks.len()), "{low} to {high}: {ticks:?}");
             assert!(ticks.iter().all(|&tick| number(tick).chars().count() <= 5), "{ticks:?}");

@@ -9,13 +9,15 @@
 //! `results.series`, tables by `results.spread`, matrices of `Cell`s.
 
 mod cost;
+mod do_nothing;
 mod mnist;
 mod neighbours;
 
 use crate::study::{Error, Study};
 
 /// All studies, in the order of the report.
-pub static ALL: &[&dyn Study] = &[&neighbours::Neighbours, &mnist::Mnist, &cost::Cost];
+pub static ALL: &[&dyn Study] =
+    &[&neighbours::Neighbours, &do_nothing::DoNothing, &mnist::Mnist, &cost::Cost];
 
 /// The study of that name.
 ///
