@@ -90,3 +90,8 @@ pub use weight_norm::{WeightNorm, weight_norm};
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct Readme;
+
+/// The code of docs/formulas.md, run as a test.
+#[doc = include_str!("../../../docs/formulas.md")]
+#[cfg(doctest)]
+struct Formulas;
