@@ -245,7 +245,7 @@ fn due(done: u64, all: u64, parts: u64) -> bool {
 }
 
 /// The mean negative log-likelihood of the labels.
-fn nll(logits: Tensor<2>, labels: Tensor<2, Int>) -> Tensor<1> {
+pub fn nll(logits: Tensor<2>, labels: Tensor<2, Int>) -> Tensor<1> {
     log_softmax(logits, 1).gather(1, labels).mean().neg()
 }
 

@@ -10,6 +10,7 @@
 
 mod cost;
 mod do_nothing;
+mod invariance;
 mod mnist;
 mod neighbours;
 
@@ -17,7 +18,7 @@ use crate::study::{Error, Study};
 
 /// All studies, in the order of the report.
 pub static ALL: &[&dyn Study] =
-    &[&neighbours::Neighbours, &do_nothing::DoNothing, &mnist::Mnist, &cost::Cost];
+    &[&neighbours::Neighbours, &invariance::Invariance, &do_nothing::DoNothing, &mnist::Mnist, &cost::Cost];
 
 /// The study of that name.
 ///
