@@ -102,7 +102,14 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, T, K> {
             let mut write = LastPass::start(s, nothing, n, n, None);
             for row in rows {
                 let x = row_at(row);
-                let fast = statistics::<T, S, K, _>(s, x, n, call.eps, &mut write, row_at(row + 1));
+                let ahead = row_at(row + 1);
+                let fast = if call.streams() {
+                    statistics::<T, S, K, _>(s, x, n, call.eps, &mut write, ahead)
+                } else {
+                    // In cache there is nothing to wait for, and a sum by itself takes several blocks at once.
+                    write.finish(s);
+                    statistics::<T, S, K, _>(s, x, n, call.eps, &mut Nothing, ahead)
+                };
                 write.finish(s);
                 if let Some(stage) = stage.as_mut().filter(|_| row > start) {
                     stage.row_done(s);
