@@ -47,12 +47,19 @@
 //! # Recurrent networks
 //! [`recurrent`] has RNN, LSTM and GRU in which any of these norms can stand, as the papers have them.
 //!
+//! # Transformers
+//! [`transformer`] has blocks of causal attention with a cache, with any norm by rows in any [`Placement`]: pre, post,
+//! sandwich, none. The two swapped lines stand there as a formula that runs.
+//!
+//! [`Placement`]: transformer::Placement
+//!
 //! # Files
 //! One file a norm ([`layer_norm`] and [`LayerNorm`] in `layer_norm.rs`, and so on): formula, function, and for those
 //! with kernels the module, the kernels on slices and the composition. `norm.rs` is the choice among all. The rest is
 //! the road that those with kernels share: `apply.rs` checks and chooses, `ops.rs` is what a backend must offer,
 //! `flex.rs` how the CPU backend does, `autodiff.rs` how it is recorded. To give a norm kernels is to add them in its
-//! file, and its line in `operator.rs`. In [`recurrent`] a file is a cell, with its equations on top.
+//! file, and its line in `operator.rs`. In [`recurrent`] a file is a cell, with its equations on top;
+//! in [`transformer`], a part of one.
 
 mod affine;
 mod apply;
@@ -71,6 +78,7 @@ mod partial_rms_norm;
 pub mod recurrent;
 mod rms_norm;
 mod scale_norm;
+pub mod transformer;
 mod weight_norm;
 
 pub use affine::Affine;

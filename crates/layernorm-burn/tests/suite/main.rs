@@ -10,6 +10,7 @@ mod records;
 mod recurrent;
 mod threads;
 mod training;
+mod transformer;
 mod types;
 mod weight_norm;
 
