@@ -1,13 +1,13 @@
 //! The loop that trains a classifier, as a [`Unit`]: it stops after any update and goes on to the same bits.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::store::ModuleRecord;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Bytes, Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
 use super::adam::adam;
+use super::fit::Fit;
 use super::mlp::{Mlp, MlpShape};
 use crate::data::{Images, Split};
 use crate::report::model::Measured;
@@ -73,8 +73,7 @@ pub struct Training<'a> {
     data: &'a Split,
     seed: u64,
     device: Device,
-    model: Mlp,
-    optimizer: ModuleOptimizer,
+    fit: Fit<Mlp>,
     progress: Progress,
     /// The epoch's order of samples, made again when needed.
     order: (u64, Vec<u32>),
@@ -92,11 +91,10 @@ impl<'a> Training<'a> {
     /// [`Error::State`] for bytes that are not a state of this recipe.
     pub fn new(recipe: Recipe, data: &'a Split, seed: u64, saved: Option<&[u8]>) -> Result<Self, Error> {
         let device = Device::flex().autodiff();
-        let model = Mlp::new(&recipe.shape, seed, &device);
-        let optimizer = adam();
+        let fit = Fit::new(Mlp::new(&recipe.shape, seed, &device), adam());
         let progress = Progress::default();
         let order = (u64::MAX, Vec::new());
-        let fresh = Self { recipe, data, seed, device, model, optimizer, progress, order };
+        let fresh = Self { recipe, data, seed, device, fit, progress, order };
         match saved {
             None => Ok(fresh),
             Some(bytes) => {
@@ -107,7 +105,7 @@ impl<'a> Training<'a> {
 
     /// The network as it stands.
     pub fn model(&self) -> &Mlp {
-        &self.model
+        &self.fit.model
     }
 
     fn load(mut self, saved: &[u8]) -> Result<Self, String> {
@@ -115,8 +113,9 @@ impl<'a> Training<'a> {
         self.progress = serde_json::from_slice(progress).map_err(|e| e.to_string())?;
         let record =
             ModuleRecord::from_bytes(Bytes::from_bytes_vec(model.to_vec())).map_err(|e| e.to_string())?;
-        self.model = self.model.try_load_record(record).map_err(|e| e.to_string())?;
-        self.optimizer = self
+        self.fit.model = self.fit.model.try_load_record(record).map_err(|e| e.to_string())?;
+        self.fit.optimizer = self
+            .fit
             .optimizer
             .from_bytes(Bytes::from_bytes_vec(optimizer.to_vec()))
             .map_err(|e| e.to_string())?;
@@ -130,12 +129,9 @@ impl<'a> Training<'a> {
     /// One update by Adam on the next batch.
     fn update(&mut self) {
         let (x, labels) = self.next_batch();
-        let loss = nll(self.model.forward(x), labels);
-        let value = f64::from(loss.clone().into_scalar::<f32>());
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.model);
-        self.model = self.optimizer.step(self.recipe.rate, self.model.clone(), gradients);
+        let loss = self.fit.update(self.recipe.rate, |model| nll(model.forward(x), labels));
         self.progress.updates += 1;
-        self.progress.sum += value;
+        self.progress.sum += loss;
         self.progress.count += 1;
         self.measure();
     }
@@ -173,7 +169,7 @@ impl<'a> Training<'a> {
 
     /// Error in per cent and mean loss on the test set, in inference mode.
     fn test(&self) -> (f64, f64) {
-        let (model, device) = (self.model.valid(), self.device.clone().inner());
+        let (model, device) = (self.fit.model.valid(), self.device.clone().inner());
         let test = &self.data.test;
         let (mut wrong, mut loss) = (0usize, 0f64);
         for chunk in (0..test.len()).collect::<Vec<_>>().chunks(TEST_BATCH) {
@@ -209,8 +205,8 @@ impl Unit for Training<'_> {
         let failed = |reason: String| Error::State { unit: format!("seed {}", self.seed), reason };
         let progress = serde_json::to_vec(&self.progress).map_err(|e| failed(e.to_string()))?;
         // `valid` also completes batch norm's running statistics, which lag one update behind.
-        let model = self.model.valid().into_record().into_bytes().map_err(|e| failed(e.to_string()))?;
-        let optimizer = self.optimizer.into_bytes().map_err(|e| failed(e.to_string()))?;
+        let model = self.fit.model.valid().into_record().into_bytes().map_err(|e| failed(e.to_string()))?;
+        let optimizer = self.fit.optimizer.into_bytes().map_err(|e| failed(e.to_string()))?;
         Ok(Some([&progress[..], &model, &optimizer].map(frame).concat()))
     }
 
@@ -228,7 +224,7 @@ impl Unit for Training<'_> {
             ("test error".to_owned(), progress.errors),
             ("test loss".to_owned(), progress.test_losses),
         ];
-        let marks = [("weights".to_owned(), fingerprint(&self.model.valid()))];
+        let marks = [("weights".to_owned(), fingerprint(&self.fit.model.valid()))];
         Ok(Measured {
             values: values.into(),
             curves: curves.into(),

@@ -13,12 +13,19 @@ mod do_nothing;
 mod invariance;
 mod mnist;
 mod neighbours;
+mod placement;
 
 use crate::study::{Error, Study};
 
 /// All studies, in the order of the report.
-pub static ALL: &[&dyn Study] =
-    &[&neighbours::Neighbours, &invariance::Invariance, &do_nothing::DoNothing, &mnist::Mnist, &cost::Cost];
+pub static ALL: &[&dyn Study] = &[
+    &neighbours::Neighbours,
+    &invariance::Invariance,
+    &do_nothing::DoNothing,
+    &placement::PlacementStudy,
+    &mnist::Mnist,
+    &cost::Cost,
+];
 
 /// The study of that name.
 ///
