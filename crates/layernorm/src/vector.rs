@@ -4,6 +4,75 @@
 //! safe and only memory access is not. The files below it are the only place with intrinsics.
 //! Every method is a single correctly rounded operation per lane, so the level never shows in a bit.
 
+/// The methods of [`Vector`] that are one instruction at every level but the portable one, by the intrinsics' names.
+/// The token that has them proves that the machine has the instructions.
+macro_rules! instructions {
+    ($t:ty, $v:ty, $splat:ident, $add:ident, $sub:ident, $mul:ident, $load:ident, $store:ident) => {
+        #[inline(always)]
+        fn splat(self, value: $t) -> $v {
+            // SAFETY: the token; so below.
+            unsafe { $splat(value) }
+        }
+        #[inline(always)]
+        fn add(self, a: $v, b: $v) -> $v {
+            // SAFETY: the token.
+            unsafe { $add(a, b) }
+        }
+        #[inline(always)]
+        fn sub(self, a: $v, b: $v) -> $v {
+            // SAFETY: the token.
+            unsafe { $sub(a, b) }
+        }
+        #[inline(always)]
+        fn mul(self, a: $v, b: $v) -> $v {
+            // SAFETY: the token.
+            unsafe { $mul(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn load(self, from: *const $t) -> $v {
+            // SAFETY: the token, and the caller's.
+            unsafe { $load(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut $t, v: $v) {
+            // SAFETY: the token, and the caller's.
+            unsafe { $store(to, v) }
+        }
+    };
+}
+
+/// What the levels of x86-64 have in common besides.
+#[cfg(target_arch = "x86_64")]
+macro_rules! instructions_of_x86 {
+    ($t:ty, $v:ty, $fma:ident, $fnma:ident, $stream:ident) => {
+        #[inline(always)]
+        fn fma(self, a: $v, b: $v, c: $v) -> $v {
+            // SAFETY: the token.
+            unsafe { $fma(a, b, c) }
+        }
+        #[inline(always)]
+        fn fnma(self, a: $v, b: $v, c: $v) -> $v {
+            // SAFETY: the token.
+            unsafe { $fnma(a, b, c) }
+        }
+        #[inline(always)]
+        unsafe fn stream(self, to: *mut $t, v: $v) {
+            // SAFETY: the token, and the caller's.
+            unsafe { $stream(to, v) }
+        }
+        #[inline(always)]
+        fn fence(self) {
+            // SAFETY: every x86-64 has it.
+            unsafe { _mm_sfence() }
+        }
+        #[inline(always)]
+        fn prefetch(self, at: *const $t) {
+            // SAFETY: a prefetch of any address is allowed.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
+    };
+}
+
 pub(crate) mod portable;
 
 #[cfg(target_arch = "x86_64")]

@@ -26,40 +26,13 @@ macro_rules! avx2 {
             type Lanes = [$v; 4];
             const WIDTH: usize = $width;
 
-            #[inline(always)]
-            fn splat(self, value: $t) -> $v {
-                // SAFETY: the token proves the instructions; so below.
-                unsafe { $splat(value) }
-            }
+            instructions!($t, $v, $splat, $add, $sub, $mul, $load, $store);
+            instructions_of_x86!($t, $v, $fma, $fnma, $stream);
+
             #[inline(always)]
             fn zero_lanes(self) -> Self::Lanes {
                 // SAFETY: the token.
                 [unsafe { $zero() }; 4]
-            }
-            #[inline(always)]
-            fn add(self, a: $v, b: $v) -> $v {
-                // SAFETY: the token.
-                unsafe { $add(a, b) }
-            }
-            #[inline(always)]
-            fn sub(self, a: $v, b: $v) -> $v {
-                // SAFETY: the token.
-                unsafe { $sub(a, b) }
-            }
-            #[inline(always)]
-            fn mul(self, a: $v, b: $v) -> $v {
-                // SAFETY: the token.
-                unsafe { $mul(a, b) }
-            }
-            #[inline(always)]
-            fn fma(self, a: $v, b: $v, c: $v) -> $v {
-                // SAFETY: the token.
-                unsafe { $fma(a, b, c) }
-            }
-            #[inline(always)]
-            fn fnma(self, a: $v, b: $v, c: $v) -> $v {
-                // SAFETY: the token.
-                unsafe { $fnma(a, b, c) }
             }
             #[inline(always)]
             fn keep_first(self, v: $v, count: usize) -> $v {
@@ -72,39 +45,14 @@ macro_rules! avx2 {
                 unsafe { $tree(lanes) }
             }
             #[inline(always)]
-            unsafe fn load(self, from: *const $t) -> $v {
-                // SAFETY: the token, and the caller's.
-                unsafe { $load(from) }
-            }
-            #[inline(always)]
             unsafe fn load_first(self, from: *const $t, count: usize) -> $v {
                 // SAFETY: the token; masked lanes are not read.
                 unsafe { $load_mask(from, $first(count)) }
             }
             #[inline(always)]
-            unsafe fn store(self, to: *mut $t, v: $v) {
-                // SAFETY: the token, and the caller's.
-                unsafe { $store(to, v) }
-            }
-            #[inline(always)]
             unsafe fn store_first(self, to: *mut $t, v: $v, count: usize) {
                 // SAFETY: the token; masked lanes are not written.
                 unsafe { $store_mask(to, $first(count), v) }
-            }
-            #[inline(always)]
-            unsafe fn stream(self, to: *mut $t, v: $v) {
-                // SAFETY: the token, and the caller's.
-                unsafe { $stream(to, v) }
-            }
-            #[inline(always)]
-            fn fence(self) {
-                // SAFETY: every x86-64 has it.
-                unsafe { _mm_sfence() }
-            }
-            #[inline(always)]
-            fn prefetch(self, at: *const $t) {
-                // SAFETY: a prefetch of any address is allowed.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
             }
         }
     };

@@ -25,29 +25,11 @@ macro_rules! neon {
             type Lanes = [$v; 8];
             const WIDTH: usize = $width;
 
-            #[inline(always)]
-            fn splat(self, value: $t) -> $v {
-                // SAFETY: the token proves the instructions; so below.
-                unsafe { $splat(value) }
-            }
+            instructions!($t, $v, $splat, $add, $sub, $mul, $load, $store);
+
             #[inline(always)]
             fn zero_lanes(self) -> Self::Lanes {
                 [<Self as Vector<$t>>::splat(self, 0.0); 8]
-            }
-            #[inline(always)]
-            fn add(self, a: $v, b: $v) -> $v {
-                // SAFETY: the token.
-                unsafe { $add(a, b) }
-            }
-            #[inline(always)]
-            fn sub(self, a: $v, b: $v) -> $v {
-                // SAFETY: the token.
-                unsafe { $sub(a, b) }
-            }
-            #[inline(always)]
-            fn mul(self, a: $v, b: $v) -> $v {
-                // SAFETY: the token.
-                unsafe { $mul(a, b) }
             }
             #[inline(always)]
             fn fma(self, a: $v, b: $v, c: $v) -> $v {
@@ -77,22 +59,12 @@ macro_rules! neon {
                 }
             }
             #[inline(always)]
-            unsafe fn load(self, from: *const $t) -> $v {
-                // SAFETY: the token, and the caller's.
-                unsafe { $load(from) }
-            }
-            #[inline(always)]
             unsafe fn load_first(self, from: *const $t, count: usize) -> $v {
                 let mut numbers = [0.0; $width];
                 // SAFETY: the caller's for the reads; `count` is less than the width.
                 unsafe { numbers.as_mut_ptr().copy_from_nonoverlapping(from, count) };
                 // SAFETY: the array holds a register.
                 unsafe { $load(numbers.as_ptr()) }
-            }
-            #[inline(always)]
-            unsafe fn store(self, to: *mut $t, v: $v) {
-                // SAFETY: the token, and the caller's.
-                unsafe { $store(to, v) }
             }
             #[inline(always)]
             unsafe fn store_first(self, to: *mut $t, v: $v, count: usize) {
