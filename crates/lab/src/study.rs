@@ -259,6 +259,20 @@ impl Results {
         number::spread(&self.values(arm, name), digits)
     }
 
+    /// A number that several arms measured, as one curve: at each x that of its arm.
+    pub fn sweep(
+        &self,
+        label: &str,
+        tone: Tone,
+        arms: &[(f64, &str)],
+        value: impl Fn(&Seed<'_>, &str) -> f64,
+    ) -> Series {
+        let point = |&(x, arm): &(f64, &str)| {
+            Point::of(x, &self.seeds().map(|seed| value(&seed, arm)).collect::<Vec<f64>>())
+        };
+        Series { label: label.to_owned(), tone, points: arms.iter().map(point).collect() }
+    }
+
     /// A curve of one arm over all seeds, in the arm's own words and colour. `stretch` multiplies the horizontal axis.
     pub fn series(&self, arm: &Arm, name: &str, stretch: f64) -> Series {
         let mut series = self.line(arm.label, arm.tone, arm.name, name);
@@ -271,13 +285,8 @@ impl Results {
         let curves = self.curves(arm, name);
         let length = curves.iter().map(|curve| curve.len()).min().unwrap_or(0);
         let point = |index: usize| {
-            let values = || curves.iter().map(|curve| curve[index][1]);
-            Point {
-                x: curves[0][index][0],
-                y: values().sum::<f64>() / curves.len() as f64,
-                low: values().fold(f64::INFINITY, f64::min),
-                high: values().fold(f64::NEG_INFINITY, f64::max),
-            }
+            let values: Vec<f64> = curves.iter().map(|curve| curve[index][1]).collect();
+            Point::of(curves[0][index][0], &values)
         };
         Series { label: label.to_owned(), tone, points: (0..length).map(point).collect() }
     }

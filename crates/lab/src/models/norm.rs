@@ -59,7 +59,9 @@ impl Norm {
                         && x.is_autodiff()
                         && x.dims()[0] == 1 =>
                 {
-                    x.zeros_like() + beta.val().unsqueeze()
+                    // Not `zeros_like`, which would cut x off from the loss: what is never reached by a backward pass
+                    // piles up in Burn's graph, and every later pass walks through all of it.
+                    x * 0.0 + beta.val().unsqueeze()
                 }
                 _ => norm.forward(x),
             },

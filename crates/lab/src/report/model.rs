@@ -392,6 +392,18 @@ pub struct Point {
     pub high: f64,
 }
 
+impl Point {
+    /// The seeds' values at one x.
+    pub fn of(x: f64, values: &[f64]) -> Self {
+        Self {
+            x,
+            y: values.iter().sum::<f64>() / values.len() as f64,
+            low: values.iter().copied().fold(f64::INFINITY, f64::min),
+            high: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        }
+    }
+}
+
 /// A table: the first column is left-aligned, the others are numbers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Table {

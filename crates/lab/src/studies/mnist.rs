@@ -250,8 +250,8 @@ impl Plan for MnistPlan {
     }
 }
 
-/// The test error of an arm, late.
-fn late(seed: &Seed<'_>, arm: &str) -> f64 {
+/// The test error of an arm of trained classifiers, late.
+pub fn late(seed: &Seed<'_>, arm: &str) -> f64 {
     late_mean(seed.curve(arm, "test error"))
 }
 

@@ -8,6 +8,7 @@
 //! Purpose::Study(CARD.name), index)`, one index for each use. At the end figures are made from `Results`: charts by
 //! `results.series`, tables by `results.spread`, matrices of `Cell`s.
 
+mod batch_size;
 mod cost;
 mod do_nothing;
 mod invariance;
@@ -24,6 +25,7 @@ pub static ALL: &[&dyn Study] = &[
     &do_nothing::DoNothing,
     &placement::PlacementStudy,
     &mnist::Mnist,
+    &batch_size::BatchSize,
     &cost::Cost,
 ];
 

@@ -147,6 +147,9 @@ impl<'a> Crew<'a> {
             for _ in 0..threads {
                 scope.spawn(|| {
                     while let Some(&(arm, seed)) = self.queue.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+                        if self.failed.load(Ordering::Relaxed) {
+                            break;
+                        }
                         let result = self.one(arm, seed);
                         let mut done = done.lock().expect("no thread panics while it holds the list");
                         match (result, &mut *done) {
