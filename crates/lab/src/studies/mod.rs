@@ -11,6 +11,7 @@
 mod batch_size;
 mod cost;
 mod do_nothing;
+mod drift;
 mod invariance;
 mod mnist;
 mod neighbours;
@@ -23,6 +24,7 @@ pub static ALL: &[&dyn Study] = &[
     &neighbours::Neighbours,
     &invariance::Invariance,
     &do_nothing::DoNothing,
+    &drift::Drift,
     &placement::PlacementStudy,
     &mnist::Mnist,
     &batch_size::BatchSize,

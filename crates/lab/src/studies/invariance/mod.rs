@@ -100,10 +100,11 @@ static CARD: Card = Card {
             says: "Eps bends the invariance to scale, and by as much as theory says: eps (1 − 1/d²) / (2 σ²) when all \
                    pre-activations of standard deviation σ grow d-fold.",
             source: "folklore of textbooks; the formula is the first term of a series in eps/σ²",
-            measure: "measured change over predicted change, less 1, where it is farthest from 0 for σ of 0.1 and more",
-            effect: worst_prediction,
-            unit: "(1 is a hundred per cent off)",
-            rule: Rule::Within(0.01),
+            measure: "by how much the measured change is off the predicted one, where it is farthest off for σ of 0.1 and \
+                      more",
+            effect: |seed| 100.0 * worst_prediction(seed),
+            unit: "per cent",
+            rule: Rule::Within(1.0),
         },
         Claim {
             id: "M7",
