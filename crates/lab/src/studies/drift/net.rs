@@ -44,7 +44,8 @@ impl ModuleMapper for Matrices {
         let values: Vec<f32> =
             (0..shape.iter().product()).map(|_| self.rng.range(-self.bound, self.bound)).collect();
         let new = Tensor::from_data(TensorData::new(values, shape), &old.device());
-        Param::initialized(id, new.require_grad())
+        let learns = new.is_autodiff();
+        Param::initialized(id, new.set_require_grad(learns))
     }
 }
 
