@@ -6,6 +6,7 @@ mod copies;
 mod errors;
 mod gradients;
 mod norms;
+mod pytorch;
 mod records;
 mod recurrent;
 mod threads;
