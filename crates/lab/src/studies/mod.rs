@@ -12,6 +12,7 @@ mod batch_size;
 mod cost;
 mod do_nothing;
 mod drift;
+mod geometry;
 mod invariance;
 mod mnist;
 mod neighbours;
@@ -23,6 +24,7 @@ use crate::study::{Error, Study};
 pub static ALL: &[&dyn Study] = &[
     &neighbours::Neighbours,
     &invariance::Invariance,
+    &geometry::Geometry,
     &do_nothing::DoNothing,
     &drift::Drift,
     &placement::PlacementStudy,
