@@ -150,7 +150,7 @@ impl Evidence {
             .map(|(t, many)| {
                 let [_, kept] = kept[t.min(LONGEST - 1)].values();
                 let [_, many] = many.values();
-                let logs = variances(kept / many).into_iter().map(|ratio| f64::from(ratio).ln().abs());
+                let logs = variances(kept / many).into_iter().map(|ratio| libm::log(f64::from(ratio)).abs());
                 logs.sum::<f64>() / UNITS as f64
             })
             .collect()

@@ -34,7 +34,7 @@ static CARD: Card = Card {
                statistics for every time step?",
     metric: "sizes in decades (factors of ten), test accuracy in per cent, and training loss",
     arms: &[
-        Arm { name: "none_low", label: "no norm, weights 5% smaller", tone: Tone::First },
+        Arm { name: "none_low", label: "no norm, weights 5% smaller", tone: Tone::Fourth },
         Arm { name: "none", label: "no norm, He's weights", tone: Tone::Plain },
         Arm { name: "none_high", label: "no norm, weights 5% larger", tone: Tone::Second },
         Arm { name: "ln_low", label: "layer norm, weights 5% smaller", tone: Tone::Layer },
@@ -64,9 +64,10 @@ static CARD: Card = Card {
         },
         Claim {
             id: "R1",
-            says: "With layer norm they don't.",
+            says: "With layer norm the summed inputs of a recurrent network keep their size over time.",
             source: PAPER,
-            measure: "the same with layer norm, for the weights with which it drifts most",
+            measure: "decades between their largest and smallest size after the first ten steps, with He's weights or 5% \
+                      smaller or larger ones, whichever drifts most",
             effect: |seed| most(seed, &["ln_low", "ln", "ln_high"], &["time"]),
             unit: "decades over time",
             rule: Rule::Within(0.3),
@@ -83,9 +84,10 @@ static CARD: Card = Card {
         },
         Claim {
             id: "D1",
-            says: "With layer norm neither drifts.",
+            says: "With layer norm neither activations nor gradients drift over layers.",
             source: "folklore of textbooks",
-            measure: "the same with layer norm, for the weights and the direction with which it drifts most",
+            measure: "decades between the largest and smallest size over the layers, of summed inputs or of gradients, with \
+                      He's weights or 5% smaller or larger ones, whichever drifts most",
             effect: |seed| most(seed, &["ln_low", "ln", "ln_high"], &["depth", "depth back"]),
             unit: "decades over depth",
             rule: Rule::Within(0.5),
@@ -277,8 +279,9 @@ impl Plan for DriftPlan {
                 "Size of the summed inputs over time",
                 "One signal goes round in a recurrent network of ReLUs, with no further input. Five per cent more or less \
                  in the weights, and without a norm it is gone or beyond all numbers after a thousand steps. With layer \
-                 norm all three lie on each other. Bands reach from the lowest to the highest seed.",
-                [Axis::linear("time step"), Axis::log("root mean square")],
+                 norm all three lie on each other. The scale counts powers of ten: 0 is a size of 1, 10 is ten thousand \
+                 million. Bands reach from the lowest to the highest seed.",
+                [Axis::linear("time step"), Axis::linear("root mean square, as a power of ten")],
                 "time",
                 &scale,
             ),
@@ -286,7 +289,7 @@ impl Plan for DriftPlan {
                 "The gradient on its way back in time",
                 "Of the last state by the summed inputs of each step; read from right to left. Layer norm makes no promise \
                  here: where every step has the same weights, the gradient may still vanish or explode.",
-                [Axis::linear("time step"), Axis::log("root mean square")],
+                [Axis::linear("time step"), Axis::linear("root mean square, as a power of ten")],
                 "time back",
                 &scale,
             ),
@@ -294,7 +297,7 @@ impl Plan for DriftPlan {
                 "Size of the summed inputs over layers",
                 "The same through layers with weights of their own. With He's weights the signal lives without a norm too, \
                  as long as nothing trains them away from there.",
-                [Axis::linear("layer"), Axis::log("root mean square")],
+                [Axis::linear("layer"), Axis::linear("root mean square, as a power of ten")],
                 "depth",
                 &scale,
             ),
@@ -302,7 +305,7 @@ impl Plan for DriftPlan {
                 "The gradient on its way back through the layers",
                 "Read from right to left: the gradient starts at the last layer. Batch norm keeps the signal, and blows the \
                  gradient up.",
-                [Axis::linear("layer"), Axis::log("root mean square")],
+                [Axis::linear("layer"), Axis::linear("root mean square, as a power of ten")],
                 "depth back",
                 &scale,
             ),
@@ -371,7 +374,7 @@ impl DriftPlan {
                 measured.set(&format!("drift: {name}"), drift);
                 let stride = count.div_ceil(100);
                 for (index, size) in sizes.iter().enumerate().filter(|(index, _)| (index + 1) % stride == 0) {
-                    measured.point(&name, index as f64 + 1.0, *size);
+                    measured.point(&name, index as f64 + 1.0, scale::power_of_ten(*size));
                 }
             }
         })

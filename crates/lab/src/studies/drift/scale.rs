@@ -77,15 +77,19 @@ fn random(shape: [usize; 2], deviation: f64, rng: &mut Rng, device: &Device) -> 
     Tensor::from_data(TensorData::new(values, shape), device) * deviation
 }
 
-/// Decades between the smallest and the largest of some sizes. A signal that is gone counts as the smallest number of
-/// f32, one beyond all numbers as the largest; NaN if a size is none.
+/// Decades between the smallest and the largest of some sizes; NaN if a size is none.
 pub fn decades(sizes: impl Iterator<Item = f64>) -> f64 {
-    let ends = [f32::MIN_POSITIVE, f32::MAX].map(f64::from);
-    let logs = sizes.map(|size| size.clamp(ends[0], ends[1]).log10());
-    let [low, high] = logs.fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], log| {
+    let [low, high] = sizes.map(power_of_ten).fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], log| {
         if log.is_nan() { [f64::NAN; 2] } else { [least(low, log), -least(-high, -log)] }
     });
     high - low
+}
+
+/// The logarithm to base ten. A signal that is gone counts as the smallest number of f32, one beyond all numbers as the
+/// largest.
+pub fn power_of_ten(size: f64) -> f64 {
+    let [low, high] = [f32::MIN_POSITIVE, f32::MAX].map(f64::from);
+    libm::log10(size.clamp(low, high))
 }
 
 /// The smaller one, or NaN if the first is; `f64::min` would forget it.
