@@ -4,6 +4,7 @@
 use super::*;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::nn::{LstmConfig, LstmState};
+use burn::store::ModuleRecord;
 use burn::tensor::{Bool, s};
 use layernorm_burn::recurrent::{Cell, CellKind, Recurrent, RecurrentConfig};
 use layernorm_burn::{BatchMode, NormConfig};
@@ -324,6 +325,22 @@ fn per_step_batch_norm_has_statistics_for_each_step_and_the_last_for_all_later()
     let norm = cell.norm.clone().with_mode(BatchMode::Eval);
     assert_eq!(bits(norm.forward_at(x(1), 2)), bits(norm.forward_at(x(1), 99)));
     assert_ne!(bits(norm.forward_at(x(1), 1)), bits(norm.forward_at(x(1), 2)));
+}
+
+#[test]
+fn records_go_round() {
+    let device = Device::flex();
+    for config in all(3, 5) {
+        let network = config.init(&device).with_mode(BatchMode::Train);
+        let x = tensor::<3>([4, 3, 3], 1, &device, DType::F32);
+        network.forward(x.clone(), None, None);
+        let network = network.with_mode(BatchMode::Eval);
+        let (outputs, _) = network.forward(x.clone(), None, None);
+        let bytes = network.into_record().into_bytes().expect("a record");
+        let record = ModuleRecord::from_bytes(bytes).expect("the same record");
+        let (again, _) = config.init(&device).load_record(record).forward(x, None, None);
+        assert_eq!(bits(again), bits(outputs), "{config}");
+    }
 }
 
 #[test]

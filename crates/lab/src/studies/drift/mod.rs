@@ -153,8 +153,8 @@ static CARD: Card = Card {
             rule: Rule::Exceeds(0.02),
         },
     ],
-    takes: ["half a minute", "three minutes", "half an hour"],
-    seeds: [5, 5, 10],
+    takes: ["a quarter of a minute", "five minutes", "an hour"],
+    seeds: [5, 10, 20],
     real_data: false,
 };
 
