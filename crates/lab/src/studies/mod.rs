@@ -8,6 +8,7 @@
 //! Purpose::Study(CARD.name), index)`, one index for each use. At the end figures are made from `Results`: charts by
 //! `results.series`, tables by `results.spread`, matrices of `Cell`s.
 
+mod axis;
 mod batch_size;
 mod cost;
 mod do_nothing;
@@ -30,6 +31,7 @@ pub static ALL: &[&dyn Study] = &[
     &placement::PlacementStudy,
     &mnist::Mnist,
     &batch_size::BatchSize,
+    &axis::AxisStudy,
     &cost::Cost,
 ];
 
