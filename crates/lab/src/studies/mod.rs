@@ -17,6 +17,7 @@ mod geometry;
 mod invariance;
 mod mnist;
 mod neighbours;
+mod not_for;
 mod placement;
 
 use crate::study::{Error, Study};
@@ -32,6 +33,7 @@ pub static ALL: &[&dyn Study] = &[
     &mnist::Mnist,
     &batch_size::BatchSize,
     &axis::AxisStudy,
+    &not_for::NotFor,
     &cost::Cost,
 ];
 

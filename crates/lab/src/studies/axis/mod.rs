@@ -109,7 +109,7 @@ static CARD: Card = Card {
         },
     ],
     takes: ["25 seconds", "5 minutes", "an hour"],
-    seeds: [5, 10, 20],
+    seeds: [8, 10, 20],
     real_data: true,
 };
 
