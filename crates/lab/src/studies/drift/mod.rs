@@ -47,8 +47,8 @@ static CARD: Card = Card {
         Arm { name: "single_ln", label: "layer norm, batches of one", tone: Tone::Layer },
         Arm { name: "single_bn", label: "batch norm by time step, batches of one", tone: Tone::Batch },
         Arm { name: "gain_bn_low", label: "batch norm, gain 0.1", tone: Tone::Batch },
-        Arm { name: "gain_bn_one", label: "batch norm, gain 1", tone: Tone::First },
-        Arm { name: "gain_ln_low", label: "layer norm, gain 0.1", tone: Tone::Second },
+        Arm { name: "gain_bn_one", label: "batch norm, gain 1", tone: Tone::Fourth },
+        Arm { name: "gain_ln_low", label: "layer norm, gain 0.1", tone: Tone::Third },
         Arm { name: "gain_ln_one", label: "layer norm, gain 1", tone: Tone::Layer },
     ],
     claims: &[
@@ -338,8 +338,8 @@ impl Plan for DriftPlan {
 
     fn notes(&self) -> Vec<String> {
         [
-            "The networks of the drift are not trained: layer norm before a ReLU, gain 1 and bias 0. Tanh keeps a signal \
-             bounded without a norm; it doesn't keep its gradient.",
+            "The networks of the drift are not trained: the norm stands before a ReLU, with gain 1 and bias 0. (Tanh would \
+             keep a signal bounded without a norm.)",
             "Batch norm refuses to train on a batch of one, here as in PyTorch: its variance would be 0. Its network then \
              stays as it began.",
             "In recurrent batch norm's task the first hidden state is noise of size 0.1, as in its authors' code: without \
