@@ -5,4 +5,5 @@ pub mod fit;
 pub mod mlp;
 pub mod norm;
 pub mod train;
+pub mod unbiased;
 pub mod weights;

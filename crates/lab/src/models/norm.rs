@@ -35,17 +35,22 @@ pub enum Norm {
 impl Norm {
     /// A normalization of `features` features at its usual start: gain 1, bias 0.
     pub fn new(kind: NormKind, features: usize, device: &Device) -> Self {
+        Self::with_epsilon(kind, EPSILON, features, device)
+    }
+
+    /// The same with another eps.
+    pub fn with_epsilon(kind: NormKind, epsilon: f64, features: usize, device: &Device) -> Self {
         let config = match kind {
             NormKind::Plain => NormConfig::none(),
             NormKind::Layer => NormConfig::layer(),
             NormKind::Rms => NormConfig::rms(),
             NormKind::Batch => NormConfig::batch(),
             NormKind::BurnLayer => {
-                let config = nn::LayerNormConfig::new(features).with_epsilon(EPSILON);
+                let config = nn::LayerNormConfig::new(features).with_epsilon(epsilon);
                 return Self::BurnLayer(config.init(device));
             }
         };
-        Self::Ours(config.with_epsilon(EPSILON).init(features, device))
+        Self::Ours(config.with_epsilon(epsilon).init(features, device))
     }
 
     /// Normalizes each row, or each column for batch norm.

@@ -20,20 +20,20 @@ pub fn he(inputs: usize, _: usize) -> f32 {
 
 /// The model with linear weights drawn from a bell of this deviation, biases 0, and embeddings from a bell of deviation
 /// 1. Other parameters, the norms' gains and biases, stay as they are. Depends on `seed` and the model's shape alone.
-pub fn drawn<M: Module>(model: M, seed: u64, deviation: Deviation) -> M {
+pub fn drawn<M: Module>(model: M, seed: u64, deviation: impl Fn(usize, usize) -> f32) -> M {
     model.map(&mut Draw { seed, deviation, drawn: 0, inside: Vec::new() })
 }
 
-struct Draw {
+struct Draw<F> {
     seed: u64,
-    deviation: Deviation,
+    deviation: F,
     /// Parameters so far: each has a stream of random numbers of its own.
     drawn: u32,
     /// The modules around, from the outermost to the innermost.
     inside: Vec<String>,
 }
 
-impl ModuleMapper for Draw {
+impl<F: Fn(usize, usize) -> f32> ModuleMapper for Draw<F> {
     fn enter_module(&mut self, _: &str, container_type: &str) {
         self.inside.push(container_type.to_owned());
     }

@@ -19,6 +19,7 @@ mod mnist;
 mod neighbours;
 mod not_for;
 mod placement;
+mod rates;
 
 use crate::study::{Error, Study};
 
@@ -30,6 +31,7 @@ pub static ALL: &[&dyn Study] = &[
     &do_nothing::DoNothing,
     &drift::Drift,
     &placement::PlacementStudy,
+    &rates::Rates,
     &mnist::Mnist,
     &batch_size::BatchSize,
     &axis::AxisStudy,

@@ -1,16 +1,14 @@
 //! A real training by plain SGD at a constant rate, and the rate that the first layer's weights feel.
 
-use burn::module::Module;
-use burn::nn::{Linear, LinearConfig};
 use burn::optim::SgdConfig;
-use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
 use super::NAME;
 use crate::data::Images;
 use crate::models::fit::Fit;
-use crate::models::norm::{Norm, NormKind};
+use crate::models::norm::{EPSILON, NormKind};
 use crate::models::train::{nll, tensors};
+use crate::models::unbiased::Unbiased;
 use crate::models::weights::{drawn, he};
 use crate::report::model::Measured;
 use crate::rng::{Purpose, Rng};
@@ -20,38 +18,11 @@ const BATCH: usize = 32;
 /// The rate of SGD, the same for all.
 pub const RATE: f64 = 0.3;
 
-/// Linear without a bias, which would not be invariant; norm, ReLU, linear.
-#[derive(Module, Debug)]
-struct Net {
-    first: Linear,
-    norm: Norm,
-    last: Linear,
-}
-
-impl Net {
-    fn new(kind: NormKind, inputs: usize, device: &Device) -> Self {
-        Self {
-            first: LinearConfig::new(inputs, WIDTH).with_bias(false).init(device),
-            norm: Norm::new(kind, WIDTH, device),
-            last: LinearConfig::new(WIDTH, 10).init(device),
-        }
-    }
-
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.last.forward(relu(self.norm.forward(self.first.forward(x))))
-    }
-
-    fn weights(&self) -> Vec<f64> {
-        let weights = self.first.weight.val().into_data().try_into_vec::<f32>().expect("the model is f32");
-        weights.into_iter().map(f64::from).collect()
-    }
-}
-
 /// A training that goes on in pieces.
 pub struct Training<'a> {
     images: &'a Images,
     device: Device,
-    fit: Fit<Net>,
+    fit: Fit<Unbiased>,
     rng: Rng,
     /// The weights as they stand, their squared length at the start, and all squared steps since.
     weights: Vec<f64>,
@@ -64,7 +35,7 @@ impl<'a> Training<'a> {
     /// At its beginning.
     pub fn new(kind: NormKind, images: &'a Images, seed: u64) -> Self {
         let device = Device::flex().autodiff();
-        let model = drawn(Net::new(kind, images.size(), &device), seed, he);
+        let model = drawn(Unbiased::new(kind, EPSILON, [images.size(), WIDTH], &device), seed, he);
         let fit = Fit::new(model, SgdConfig::new().init());
         let rng = Rng::new(seed, Purpose::Study(NAME), 1);
         let weights = fit.model.weights();
