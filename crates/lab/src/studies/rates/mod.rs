@@ -118,7 +118,7 @@ static CARD: Card = Card {
         },
     ],
     takes: ["20 seconds", "five minutes", "an hour"],
-    seeds: [3, 5, 10],
+    seeds: [5, 5, 10],
     real_data: true,
 };
 
@@ -136,7 +136,7 @@ struct Size {
 }
 
 fn size(budget: Budget) -> Size {
-    let sizes = [(60, 200), (600, 1000), (3000, 2000)].map(|(updates, decay)| Size { updates, decay });
+    let sizes = [(100, 200), (600, 1000), (3000, 2000)].map(|(updates, decay)| Size { updates, decay });
     budget.pick(sizes, Size { updates: 2, decay: 4 })
 }
 
