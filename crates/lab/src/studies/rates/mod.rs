@@ -214,6 +214,9 @@ impl Plan for RatesPlan {
             "Networks of 2 and 8 hidden layers of 32 units with ReLU, a norm before each; batch norm before the softmax \
              too. First weights from a bell of He's deviation. Rates go in steps of four, so an edge of a window is known to \
              two doublings in one seed. Where no rate is usable, the largest counts as one step below the lowest.",
+            "These networks have no residual connections, and He's weights are the best that a network without norm can \
+             begin with: the comparison is made where layer norm has the least to repair. The study of placement has the \
+             one with residual connections.",
             "Weight decay and its replacements act on the first layer of a network with one hidden layer, without a bias \
              before the norm and with eps 0; the last layer learns at the plain rate. Of plain gradient descent this is \
              exact: the gradient of what does not feel the scale of its weights falls as their length grows. What is left \
@@ -261,7 +264,8 @@ fn windows(all: &Results, method: Method) -> Matrix {
             )
         })
     });
-    let columns: Vec<String> = method.rates().iter().map(|rate| format!("{rate:.1e}")).collect();
+    let columns: Vec<String> =
+        method.rates().iter().map(|rate| format!("{}", (rate * 1e5).round() / 1e5)).collect();
     Matrix::new(
         &format!("The window of learning rates, {}", method.name()),
         "Loss at the end of a short training by learning rate, the mean over seeds. Blue has learnt, orange guesses (2.3) \
