@@ -15,14 +15,13 @@ mod ledger;
 #[cfg(feature = "studies")]
 mod models;
 mod operators;
-#[allow(dead_code, reason = "the page comes with the studies")]
+#[cfg_attr(not(feature = "studies"), allow(dead_code, reason = "the page comes with the studies"))]
 mod report;
-#[allow(dead_code, reason = "the studies draw more")]
+#[cfg_attr(not(feature = "studies"), allow(dead_code, reason = "the studies draw more"))]
 mod rng;
 #[cfg(feature = "studies")]
 mod studies;
 #[cfg(feature = "studies")]
-#[allow(dead_code, reason = "studies to come use more of it")]
 mod study;
 #[cfg(feature = "studies")]
 mod tour;

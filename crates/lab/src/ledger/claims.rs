@@ -169,13 +169,14 @@ static RECURRENT: &[Entry] = &[
         "Handwriting reaches the same likelihood in far fewer updates, at batch 8 and length 700.",
         "Needs its data set and days of training.",
     ),
-    open(
-        "R9",
-        FOLKLORE,
-        "It suits sequences of any length, learning online at batch 1, and reinforcement learning.",
-        "Lengths and batch 1 are parts of R2 and C1; learning online and reinforcement learning have no \
-         study.",
-    ),
+    Entry {
+        id: "R9",
+        says: "It suits sequences of any length, learning online at batch 1, and reinforcement learning.",
+        source: FOLKLORE,
+        tests: &["crates/layernorm-burn/tests/suite/recurrent.rs"],
+        open: "The tests cover sequences of different lengths, batches of one and streams; nothing learns online or by \
+               reinforcement.",
+    },
 ];
 
 static FORWARD: &[Entry] = &[
@@ -295,12 +296,13 @@ static NOT: &[Entry] = &[
 
 static SERVING: &[Entry] = &[
     judged("S1", FOLKLORE, "One user's answer does not change because of other users' requests."),
-    open(
-        "S2",
-        FOLKLORE,
-        "Decoding with a cache equals the full pass, at any length, beyond the training length too.",
-        "No test yet.",
-    ),
+    Entry {
+        id: "S2",
+        says: "Decoding with a cache equals the full pass, at any length, beyond the training length too.",
+        source: FOLKLORE,
+        tests: &["crates/layernorm-burn/tests/suite/transformer/cache.rs"],
+        open: "",
+    },
     Entry {
         id: "S3",
         says: "In mixed precision the statistics must be f32.",
@@ -312,7 +314,7 @@ static SERVING: &[Entry] = &[
         "S4",
         FOLKLORE,
         "Training on several devices needs no exchange for layer norm; batch norm needs one.",
-        "Nothing here trains on several devices yet.",
+        "That rows don't depend on each other is M1; nothing here trains on several devices yet.",
     ),
     judged(
         "S5",
