@@ -102,8 +102,8 @@ static CARD: Card = Card {
             rule: Rule::Exceeds(0.02),
         },
     ],
-    takes: ["20 seconds", "five minutes", "an hour"],
-    seeds: [3, 5, 10],
+    takes: ["40 seconds", "five minutes", "an hour"],
+    seeds: [5, 5, 10],
     real_data: true,
 };
 
