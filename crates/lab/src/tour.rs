@@ -16,7 +16,7 @@ const RUNS: &str = "runs";
 const REPORT: &str = "report";
 
 /// The studies that the tour shows, within its three minutes.
-const STUDIES: [&str; 3] = ["neighbours", "invariance", "placement"];
+const STUDIES: [&str; 4] = ["neighbours", "invariance", "placement", "mnist"];
 
 /// Takes the tour, and says whether everything held.
 ///
