@@ -216,6 +216,8 @@ impl Plan for AxisPlan {
              some per cent and not in none.",
             "In the convolutional network layer norm is over channels and space with a gain and a bias for each channel: \
              group norm with one group.",
+            "A convolutional network gives batch norm many numbers a channel even in a batch of two: two pictures of 196 \
+             units each in the first layer, where a plain layer would give it two.",
         ]
         .map(str::to_owned)
         .into()
