@@ -183,8 +183,10 @@ impl Plan for CostPlan {
             "These are times, so they differ from machine to machine and from run to run; two equal runs need not give \
              equal numbers here, as they do in every other study. Other work on the machine disturbs them; the methods \
              take turns so that it disturbs all alike.",
-            "Layer norm and RMS norm are this project's kernels, batch norm is Burn's own. So this compares what is \
-             built here; on a graphics processor the answers may differ.",
+            "Layer norm and RMS norm are this project's kernels. Batch norm has none of its own yet: it gathers its \
+             channels, goes through the layer norm's, and puts them back. So its time says what is built here, not what \
+             could be, and the verdict on it is one of today. On a graphics processor the answers may differ.",
+            "Chosen after a first look, as timings were noisy: the fastest of the rounds, and one unit at a time.",
         ]
         .map(str::to_owned)
         .into()

@@ -165,6 +165,7 @@ impl Plan for DoNothingPlan {
             "Gain and bias act where a nonlinearity follows. Where a linear layer follows at once, its weights can do \
              their work, and they add nothing.",
             "The best gain and bias are computed for each unit by least squares, so no training can find better ones.",
+            "Chosen after a first look: 8000 updates for 1000, which changed no verdict. No rule was changed.",
         ]
         .map(str::to_owned)
         .into()
