@@ -118,7 +118,7 @@ static CARD: Card = Card {
         },
     ],
     takes: ["20 seconds", "five minutes", "an hour"],
-    seeds: [5, 5, 10],
+    seeds: [3, 5, 10],
     real_data: true,
 };
 
