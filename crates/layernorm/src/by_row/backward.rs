@@ -211,14 +211,14 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, '_, T, K> {
         let Some(last) = self.rows.clone().last() else { return };
         let start = self.rows.start;
         let mut totals = self.totals.take();
-        let (n, weight, stream) = (call.shape.features, self.weight, call.streams());
+        let (n, weight, streams) = (call.shape.features, self.weight, call.streams());
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let mut stage = match call.dx {
-                Some(dx) if stream => Stage::new(dx, start, n),
+                Some(dx) if streams => Stage::new(dx, start, n),
                 _ => None,
             };
-            let stream = stream && stage.is_none();
+            let stream = streams && stage.is_none();
             let nothing = Pointers { x: call.x.row(start), dy: call.dy.row(start), dx: None, totals: None };
             let nothing = Differentiate::<_, _, K>::new(s, weight, nothing, Ready::none());
             let mut write = LastPass::start(s, nothing, n, n, None);
@@ -247,7 +247,7 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, '_, T, K> {
                 stage.finish(s);
             }
         }
-        if stream {
+        if streams {
             s.fence();
         }
     }

@@ -88,14 +88,14 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, T, K> {
     fn run<S: Vector<T>>(self, s: S) {
         let Self { call, rows, weight, bias, .. } = self;
         let n = call.shape.features;
-        let stream = call.streams();
+        let streams = call.streams();
         let Some(last) = rows.clone().last() else { return };
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let row_at = |row: usize| call.x.row(last.min(row));
             let start = rows.start;
-            let mut stage = if stream { Stage::new(call.y, start, n) } else { None };
-            let stream = stream && stage.is_none();
+            let mut stage = if streams { Stage::new(call.y, start, n) } else { None };
+            let stream = streams && stage.is_none();
             let (x, y) = (row_at(start), call.y.row(start));
             let standardise = Standardise::<_, K>::new(s, Moments::none());
             let nothing = Normalise { x, y, weight, bias, standardise };
@@ -103,14 +103,15 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, T, K> {
             for row in rows {
                 let x = row_at(row);
                 let ahead = row_at(row + 1);
-                let fast = if call.streams() {
-                    statistics::<T, S, K, _>(s, x, n, call.eps, &mut write, ahead)
+                let fast = if streams {
+                    let fast = statistics::<T, S, K, _>(s, x, n, call.eps, &mut write, ahead);
+                    write.finish(s);
+                    fast
                 } else {
                     // In cache there is nothing to wait for, and a sum by itself takes several blocks at once.
                     write.finish(s);
                     statistics::<T, S, K, _>(s, x, n, call.eps, &mut Nothing, ahead)
                 };
-                write.finish(s);
                 if let Some(stage) = stage.as_mut().filter(|_| row > start) {
                     stage.row_done(s);
                 }
@@ -129,7 +130,7 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, T, K> {
                 stage.finish(s);
             }
         }
-        if stream {
+        if streams {
             s.fence();
         }
     }
