@@ -254,6 +254,37 @@ pub fn tensors(images: &Images, chosen: &[usize], device: &Device) -> (Tensor<2>
     (x, Tensor::from_data(TensorData::new(labels, [chosen.len(), 1]), device))
 }
 
+/// Random pictures, any of them more than once, as [`tensors`].
+pub fn random(images: &Images, count: usize, rng: &mut Rng, device: &Device) -> (Tensor<2>, Tensor<2, Int>) {
+    let all = u32::try_from(images.len()).expect("fewer pictures than 2^32");
+    let chosen: Vec<usize> = (0..count).map(|_| rng.below(all) as usize).collect();
+    tensors(images, &chosen, device)
+}
+
+/// The random pictures of an update, the same for every training of a seed.
+pub fn of_update(
+    images: &Images,
+    count: usize,
+    seed: u64,
+    update: usize,
+    device: &Device,
+) -> (Tensor<2>, Tensor<2, Int>) {
+    let index = u32::try_from(update).expect("fewer updates than 2^32");
+    random(images, count, &mut Rng::new(seed, Purpose::Order, index), device)
+}
+
+/// The class with the highest logit or probability.
+pub fn best(row: &[f32]) -> Option<usize> {
+    (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]))
+}
+
+/// How many rows of logits have another class than their label for their [`best`].
+pub fn wrong(logits: Tensor<2>, labels: impl IntoIterator<Item = usize>) -> usize {
+    let [_, classes] = logits.dims();
+    let logits: Vec<f32> = logits.into_data().try_into_vec().expect("f32 in, f32 out");
+    logits.chunks(classes).zip(labels).filter(|(row, label)| best(row) != Some(*label)).count()
+}
+
 /// A checksum of all weights' bits.
 fn fingerprint(model: &Mlp) -> String {
     struct Sum(flate2::Crc);

@@ -11,7 +11,7 @@ use crate::data::{Images, Split};
 use crate::models::adam::adam;
 use crate::models::fit::Fit;
 use crate::models::mlp::linear;
-use crate::models::train::nll;
+use crate::models::train::{nll, wrong};
 use crate::report::model::Measured;
 use crate::rng::{Purpose, Rng};
 
@@ -97,12 +97,8 @@ fn test(network: &ConvNet, images: &Images, device: &Device) -> (Vec<f32>, f64) 
     let all: Vec<usize> = (0..images.len()).collect();
     let (x, _) = tensors(images, &all, device);
     let (mut inputs, logits) = network.forward(x);
-    let logits: Vec<f32> = logits.into_data().try_into_vec().expect("f32 in, f32 out");
-    let wrong = logits.chunks(10).zip(&images.labels).filter(|(row, label)| {
-        let best = (0..10).max_by(|&a: &usize, &b: &usize| row[a].total_cmp(&row[b]));
-        best != Some(usize::from(**label))
-    });
-    let error = 100.0 * wrong.count() as f64 / images.len() as f64;
+    let wrong = wrong(logits, images.labels.iter().map(|&label| usize::from(label)));
+    let error = 100.0 * wrong as f64 / images.len() as f64;
     (inputs.swap_remove(0).into_data().try_into_vec().expect("f32 in, f32 out"), error)
 }
 

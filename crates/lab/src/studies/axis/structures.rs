@@ -11,7 +11,7 @@ use crate::models::adam::adam;
 use crate::models::fit::Fit;
 use crate::models::mlp::{Mlp, MlpShape};
 use crate::models::norm::{EPSILON, NormKind};
-use crate::models::train::nll;
+use crate::models::train::{nll, wrong};
 use crate::report::model::Measured;
 use crate::rng::{Purpose, Rng};
 
@@ -180,12 +180,7 @@ pub fn read(structure: &Structure, choice: Choice, updates: usize, seed: u64, me
     }
     let (x, labels) = samples(structure, TEST, &world, &mut stream(2));
     let logits = reader.model.valid().forward(choice, Tensor::from_data(x, &device.inner()));
-    let logits: Vec<f32> = logits.into_data().try_into_vec().expect("f32 in, f32 out");
-    let wrong = logits.chunks(CLASSES).zip(labels).filter(|(row, label)| {
-        let best = (0..CLASSES).max_by(|&a, &b| row[a].total_cmp(&row[b]));
-        best != Some(*label)
-    });
-    measured.set(structure.name, 100.0 * wrong.count() as f64 / TEST as f64);
+    measured.set(structure.name, 100.0 * wrong(logits, labels) as f64 / TEST as f64);
 }
 
 fn samples(structure: &Structure, count: usize, world: &World, rng: &mut Rng) -> (TensorData, Vec<usize>) {

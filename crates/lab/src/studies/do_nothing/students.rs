@@ -2,12 +2,12 @@
 
 use burn::module::{Module, Param};
 use burn::nn::Linear;
-use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor, TensorData};
 use layernorm_burn::{Affine, Norm, NormConfig};
 
 use crate::models::adam::adam;
+use crate::models::fit::Fit;
 use crate::models::mlp::linear;
 use crate::report::model::Measured;
 use crate::rng::{Purpose, Rng};
@@ -54,8 +54,7 @@ impl Network {
 /// A student with its teacher.
 pub struct Student {
     teacher: Network,
-    network: Network,
-    optimizer: ModuleOptimizer,
+    fit: Fit<Network>,
     device: Device,
     inputs: Rng,
     done: usize,
@@ -68,7 +67,7 @@ impl Student {
         let device = Device::flex().autodiff();
         let teacher = Network::teacher(&mut stream(0), &device.clone().inner());
         let network = Network::new(affine, &mut stream(1), &device);
-        Self { teacher, network, optimizer: adam(), device, inputs: stream(2), done: 0 }
+        Self { teacher, fit: Fit::new(network, adam()), device, inputs: stream(2), done: 0 }
     }
 
     /// So many updates, with their mean error as a part of the variance of the teacher's outputs.
@@ -81,12 +80,10 @@ impl Student {
                 self.teacher.forward(Tensor::from_data(numbers.clone(), &self.device.clone().inner()));
             let variance = wanted.clone().sub(wanted.clone().mean_dim(0)).square().mean();
             let variance = f64::from(variance.into_scalar::<f32>());
-            let found = self.network.forward(Tensor::from_data(numbers, &self.device));
+            let x = Tensor::from_data(numbers, &self.device);
             let wanted = Tensor::<2>::from_data(wanted.into_data(), &self.device);
-            let loss = (found - wanted).square().mean();
-            total += f64::from(loss.clone().into_scalar::<f32>()) / variance;
-            let gradients = GradientsParams::from_grads(loss.backward(), &self.network);
-            self.network = self.optimizer.step(RATE, self.network.clone(), gradients);
+            total +=
+                self.fit.update(RATE, |network| (network.forward(x) - wanted).square().mean()) / variance;
         }
         self.done += updates;
         let error = total / updates as f64;

@@ -5,7 +5,9 @@ use burn::tensor::{Device, Tensor, TensorData};
 use layernorm_burn::recurrent::{Cell, CellState, RecurrentConfig, RecurrentState};
 use layernorm_burn::{Affine, NormConfig, NormKind};
 
-use super::net::{Net, Training, column, sequences};
+use super::net::{Net, column, sequences};
+use crate::models::adam::adam;
+use crate::models::fit::Fit;
 use crate::models::train::nll;
 use crate::rng::Rng;
 
@@ -32,7 +34,7 @@ fn config(kind: NormKind, gain: f64) -> RecurrentConfig {
 
 /// A network in training.
 pub struct Recall {
-    training: Training,
+    fit: Fit<Net>,
     rng: Rng,
     device: Device,
 }
@@ -47,7 +49,7 @@ impl Recall {
             let bias = || burn::module::Param::from_data(TensorData::new(bias, [4 * UNITS]), &device);
             cell.b = Some(bias());
         }
-        Self { training: Training::new(net, RATE), rng, device }
+        Self { fit: Fit::new(net, adam()), rng, device }
     }
 
     /// One update on new sequences; the loss before it.
@@ -66,7 +68,7 @@ impl Recall {
         let h = Tensor::<2>::from_data(TensorData::new(h, [BATCH, UNITS]), device);
         let first = RecurrentState { t: 0, layers: vec![CellState { c: Some(h.zeros_like()), h }] };
         let labels = column(&symbols, device);
-        self.training.update(|net| {
+        self.fit.update(RATE, |net| {
             let (_, last) = net.network.forward(x, None, Some(first));
             nll(net.head.forward(last.layers[0].h.clone()), labels)
         })
@@ -81,7 +83,7 @@ mod tests {
     #[test]
     fn gains_start_where_they_say() {
         let recall = Recall::new(NormKind::Batch, 0.1, 0, Rng::new(1, Purpose::Check, 0));
-        let Cell::Lstm(cell) = &recall.training.net.network.cells[0] else { panic!("it is an LSTM") };
+        let Cell::Lstm(cell) = &recall.fit.model.network.cells[0] else { panic!("it is an LSTM") };
         for norm in [&cell.norm_x, &cell.norm_h, &cell.norm_c] {
             let gamma = norm.gamma.as_ref().unwrap().val().into_data().try_into_vec::<f32>().unwrap();
             assert!(gamma.iter().all(|&gain| gain == 0.1), "{gamma:?}");

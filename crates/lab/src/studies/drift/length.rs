@@ -9,7 +9,9 @@ use burn::tensor::{Device, Int, Tensor, s};
 use layernorm_burn::recurrent::{Cell, Recurrent, RecurrentConfig};
 use layernorm_burn::{BatchMode, Norm, NormConfig, NormKind, Running};
 
-use super::net::{Net, Training, column, sequences};
+use super::net::{Net, column, sequences};
+use crate::models::adam::adam;
+use crate::models::fit::Fit;
 use crate::models::train::nll;
 use crate::rng::Rng;
 
@@ -96,7 +98,7 @@ impl Batch {
 
 /// A network of this kind in training.
 pub struct Evidence {
-    training: Training,
+    fit: Fit<Net>,
     kind: NormKind,
     batch: usize,
     rng: Rng,
@@ -108,7 +110,7 @@ impl Evidence {
     pub fn new(kind: NormKind, batch: usize, seed: u64, rng: Rng) -> Self {
         let device = Device::flex().autodiff();
         let net = Net::new(&config(norm(kind)), CLASSES, seed, &device);
-        Self { training: Training::new(net, RATE), kind, batch, rng, device }
+        Self { fit: Fit::new(net, adam()), kind, batch, rng, device }
     }
 
     /// One update; nothing where batch norm would have to train on a batch of one.
@@ -117,14 +119,14 @@ impl Evidence {
             return;
         }
         let batch = Batch::for_training(self.batch, &mut self.rng, &self.device);
-        self.training.update(|net| batch.loss(net));
+        self.fit.update(RATE, |net| batch.loss(net));
     }
 
     /// Right answers after each step of long sequences, in per cent.
     pub fn accuracy(&self, sequences: usize, rng: &mut Rng) -> Vec<f64> {
         let device = Device::flex();
         let batch = Batch::new(sequences, rng, &device, |_| BEYOND);
-        let net = self.training.net.valid();
+        let net = self.fit.model.valid();
         let right = |logits: Tensor<2>| {
             let best = logits.argmax(1).equal(batch.labels.clone());
             100.0 * f64::from(best.int().sum().into_scalar::<i32>()) / sequences as f64
@@ -135,7 +137,7 @@ impl Evidence {
     /// How far the kept variances are off those of many long sequences, at each step: the mean over units of
     /// |ln(kept / of the many)|. Empty for a norm that keeps none.
     pub fn off(&self, sequences: usize, rng: &mut Rng) -> Vec<f64> {
-        let net = self.training.net.valid();
+        let net = self.fit.model.valid();
         let kept = &norm_of(&net.network).running;
         if kept.is_empty() {
             return Vec::new();

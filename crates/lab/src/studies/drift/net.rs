@@ -1,12 +1,10 @@
-//! A recurrent layer with a linear read-out, and how one is trained.
+//! A recurrent layer with a linear read-out.
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::{Linear, LinearConfig};
-use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use layernorm_burn::recurrent::{Recurrent, RecurrentConfig};
 
-use crate::models::adam::adam;
 use crate::rng::{Purpose, Rng};
 
 /// A recurrent layer, and what it says of its hidden state.
@@ -46,30 +44,6 @@ impl ModuleMapper for Matrices {
         let new = Tensor::from_data(TensorData::new(values, shape), &old.device());
         let learns = new.is_autodiff();
         Param::initialized(id, new.set_require_grad(learns))
-    }
-}
-
-/// A network in training by Adam.
-pub struct Training {
-    /// The network as it is now.
-    pub net: Net,
-    optimizer: ModuleOptimizer,
-    rate: f64,
-}
-
-impl Training {
-    /// From its beginning.
-    pub fn new(net: Net, rate: f64) -> Self {
-        Self { net, optimizer: adam(), rate }
-    }
-
-    /// One update; the loss before it.
-    pub fn update(&mut self, loss: impl FnOnce(&Net) -> Tensor<1>) -> f64 {
-        let loss = loss(&self.net);
-        let value = f64::from(loss.clone().into_scalar::<f32>());
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.net);
-        self.net = self.optimizer.step(self.rate, self.net.clone(), gradients);
-        value
     }
 }
 

@@ -7,7 +7,7 @@ use super::NAME;
 use crate::data::Images;
 use crate::models::fit::Fit;
 use crate::models::norm::{EPSILON, NormKind};
-use crate::models::train::{nll, tensors};
+use crate::models::train::{nll, random};
 use crate::models::unbiased::Unbiased;
 use crate::models::weights::{drawn, he};
 use crate::report::model::Measured;
@@ -60,9 +60,7 @@ impl<'a> Training<'a> {
     }
 
     fn update(&mut self) {
-        let count = u32::try_from(self.images.len()).expect("few pictures");
-        let chosen: Vec<usize> = (0..BATCH).map(|_| self.rng.below(count) as usize).collect();
-        let (x, labels) = tensors(self.images, &chosen, &self.device);
+        let (x, labels) = random(self.images, BATCH, &mut self.rng, &self.device);
         self.fit.update(RATE, |model| nll(model.forward(x), labels));
         let after = self.fit.model.weights();
         let step: Vec<f64> = after.iter().zip(&self.weights).map(|(after, before)| after - before).collect();

@@ -1,15 +1,16 @@
 //! Whether gain 1 and bias 0 are good first values: a small network that starts from these and from others.
 
 use burn::module::{Module, Param};
-use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use layernorm_burn::{NormConfig, NormLinear, NormLinearConfig};
 
 use crate::data::Images;
 use crate::models::adam::adam;
+use crate::models::fit::Fit;
+use crate::models::mlp::linear;
 use crate::models::norm::EPSILON;
-use crate::models::train::{nll, tensors};
+use crate::models::train::{nll, random};
 use crate::rng::{Purpose, Rng};
 
 /// Samples of an update.
@@ -42,9 +43,7 @@ impl Net {
         let layers = (0u32..).zip(sizes).map(|(index, (inputs, units, norm))| {
             let mut layer = NormLinearConfig::new(inputs, units, norm).init(device);
             let mut rng = Rng::new(seed, Purpose::Weights, index);
-            let bound = 1.0 / (inputs as f32).sqrt();
-            let weights: Vec<f32> = (0..inputs * units).map(|_| rng.range(-bound, bound)).collect();
-            layer.linear.weight = Param::from_data(TensorData::new(weights, [inputs, units]), device);
+            layer.linear = linear([inputs, units], &mut rng, device);
             layer.linear.bias = Some(Param::from_tensor(Tensor::zeros([units], device)));
             let beta = || Param::from_tensor(Tensor::full([units], start.bias, device));
             layer.norm.beta = layer.norm.beta.map(|_| beta());
@@ -62,8 +61,7 @@ impl Net {
 /// A network in training.
 pub struct Training<'a> {
     images: &'a Images,
-    net: Net,
-    optimizer: ModuleOptimizer,
+    fit: Fit<Net>,
     rng: Rng,
     device: Device,
 }
@@ -73,19 +71,13 @@ impl<'a> Training<'a> {
     pub fn new(images: &'a Images, start: Start, seed: u64) -> Self {
         let device = Device::flex().autodiff();
         let net = Net::new(images.size(), start, seed, &device);
-        Self { images, net, optimizer: adam(), rng: Rng::new(seed, Purpose::Order, 0), device }
+        Self { images, fit: Fit::new(net, adam()), rng: Rng::new(seed, Purpose::Order, 0), device }
     }
 
     /// One update on random pictures; the loss before it.
     pub fn update(&mut self) -> f64 {
-        let count = u32::try_from(self.images.len()).expect("few pictures");
-        let chosen: Vec<usize> = (0..BATCH).map(|_| self.rng.below(count) as usize).collect();
-        let (x, labels) = tensors(self.images, &chosen, &self.device);
-        let loss = nll(self.net.forward(x), labels);
-        let value = f64::from(loss.clone().into_scalar::<f32>());
-        let gradients = GradientsParams::from_grads(loss.backward(), &self.net);
-        self.net = self.optimizer.step(RATE, self.net.clone(), gradients);
-        value
+        let (x, labels) = random(self.images, BATCH, &mut self.rng, &self.device);
+        self.fit.update(RATE, |net| nll(net.forward(x), labels))
     }
 }
 

@@ -8,7 +8,7 @@ use super::exchange::differing;
 use crate::data::Split;
 use crate::models::mlp::{Mlp, MlpShape};
 use crate::models::norm::NormKind;
-use crate::models::train::{Recipe, Training, tensors};
+use crate::models::train::{Recipe, Training, best, tensors};
 use crate::report::model::Measured;
 use crate::rng::{Purpose, Rng};
 use crate::study::Unit;
@@ -102,11 +102,6 @@ impl Answers {
         let low = training.iter().copied().fold(f32::INFINITY, f32::min);
         training.iter().copied().fold(f32::NEG_INFINITY, f32::max) - low
     }
-}
-
-/// The likeliest digit.
-fn best(p: &[f32]) -> Option<usize> {
-    (0..p.len()).max_by(|&a, &b| p[a].total_cmp(&p[b]))
 }
 
 #[cfg(test)]

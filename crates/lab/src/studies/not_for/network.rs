@@ -11,7 +11,7 @@ use crate::models::adam::adam;
 use crate::models::fit::Fit;
 use crate::models::mlp::linear;
 use crate::models::norm::EPSILON;
-use crate::models::train::tensors;
+use crate::models::train::{tensors, wrong};
 use crate::report::model::Measured;
 use crate::rng::{Purpose, Rng};
 
@@ -205,15 +205,11 @@ fn shifted(images: &Images, chosen: &[usize], chance: &mut Rng) -> Images {
 /// Error in per cent, in inference mode.
 fn error(network: &Network, images: &Images, device: &Device) -> f64 {
     let all: Vec<usize> = (0..images.len()).collect();
-    let mut wrong = 0;
-    for chunk in all.chunks(500) {
+    let wrong_in = |chunk: &[usize]| {
         let (x, _) = tensors(images, chunk, device);
-        let logits: Vec<f32> = network.forward(x, &[]).into_data().try_into_vec().expect("f32 in, f32 out");
-        let best = |row: &[f32]| (0..10).max_by(|&a: &usize, &b: &usize| row[a].total_cmp(&row[b]));
-        let right = |(row, &index): (&[f32], &usize)| best(row) == Some(usize::from(images.labels[index]));
-        wrong += logits.chunks(10).zip(chunk).filter(|pair| !right(*pair)).count();
-    }
-    100.0 * wrong as f64 / images.len() as f64
+        wrong(network.forward(x, &[]), chunk.iter().map(|&index| usize::from(images.labels[index])))
+    };
+    100.0 * all.chunks(500).map(wrong_in).sum::<usize>() as f64 / images.len() as f64
 }
 
 #[cfg(test)]

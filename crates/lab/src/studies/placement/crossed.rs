@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
 use burn::tensor::activation::relu;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use layernorm_burn::NormConfig;
 use layernorm_burn::transformer::{Placement, Residual, ResidualConfig};
 
@@ -11,10 +11,9 @@ use super::Size;
 use crate::data::Images;
 use crate::models::adam::adam;
 use crate::models::fit::{self, Fit};
-use crate::models::train::{nll, tensors};
+use crate::models::train::{nll, of_update};
 use crate::models::weights::{Deviation, drawn, he};
 use crate::report::model::Measured;
-use crate::rng::{Purpose, Rng};
 
 /// Features of a layer, and pictures of an update.
 const WIDTH: usize = 64;
@@ -96,7 +95,7 @@ pub fn train(parts: Parts, size: &Size, images: &Images, seed: u64, step: usize,
         size.crossed,
         |_| rate,
         |model, update| {
-            let (x, labels) = batch(images, seed, update, &device);
+            let (x, labels) = of_update(images, BATCH, seed, update, &device);
             nll(model.forward(x), labels)
         },
     );
@@ -112,13 +111,4 @@ pub fn run_name(step: usize) -> String {
 /// A variance of a third of one over the inputs, as PyTorch's uniform weights have.
 fn small(inputs: usize, _: usize) -> f32 {
     (1.0 / (3.0 * inputs as f32)).sqrt()
-}
-
-/// Pictures number `update`, the same for every arm of a seed.
-fn batch(images: &Images, seed: u64, update: usize, device: &Device) -> (Tensor<2>, Tensor<2, Int>) {
-    let index = u32::try_from(update).expect("fewer updates than 2^32");
-    let mut rng = Rng::new(seed, Purpose::Order, index);
-    let count = u32::try_from(images.len()).expect("few pictures");
-    let chosen: Vec<usize> = (0..BATCH).map(|_| rng.below(count) as usize).collect();
-    tensors(images, &chosen, device)
 }

@@ -13,11 +13,11 @@ use burn::optim::SgdConfig;
 use burn::tensor::{Device, Tensor, TensorData};
 
 use super::Size;
-use super::sweep::batch;
+use super::sweep::BATCH;
 use crate::data::Images;
 use crate::models::fit::Fit;
 use crate::models::norm::NormKind;
-use crate::models::train::nll;
+use crate::models::train::{nll, of_update};
 use crate::models::unbiased::Unbiased;
 use crate::models::weights::{drawn, he};
 
@@ -76,7 +76,7 @@ pub fn losses(kind: NormKind, change: Change, size: &Size, images: &Images, seed
     (0..size.decay)
         .map(|update| {
             let before = fit.model.weights();
-            let (x, labels) = batch(images, seed, update, &device);
+            let (x, labels) = of_update(images, BATCH, seed, update, &device);
             let loss = fit.update(RATE, |model| nll(model.forward(x), labels));
             let (kept, taken) = change.step(update);
             if (kept, taken) != (1.0, 1.0) {

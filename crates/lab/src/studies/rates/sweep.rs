@@ -1,7 +1,7 @@
 //! Networks of digits at every learning rate, and from first weights of every size.
 
 use burn::optim::{ModuleOptimizer, SgdConfig};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::Device;
 
 use super::Size;
 use crate::data::Images;
@@ -9,10 +9,9 @@ use crate::models::adam::adam;
 use crate::models::fit::{self, Fit};
 use crate::models::mlp::{Mlp, MlpShape};
 use crate::models::norm::NormKind;
-use crate::models::train::{nll, tensors};
+use crate::models::train::{nll, of_update};
 use crate::models::weights::{drawn, he};
 use crate::report::model::Measured;
-use crate::rng::{Purpose, Rng};
 
 const WIDTH: usize = 32;
 pub const BATCH: usize = 32;
@@ -80,7 +79,7 @@ impl Sweep<'_> {
             self.size.updates,
             |_| rate,
             |model, update| {
-                let (x, labels) = batch(self.images, self.seed, update, &device);
+                let (x, labels) = of_update(self.images, BATCH, self.seed, update, &device);
                 nll(model.forward(x), labels)
             },
         );
@@ -132,15 +131,6 @@ pub fn window(curve: &[[f64; 2]]) -> f64 {
 pub fn spread(curve: &[[f64; 2]]) -> f64 {
     let losses = || curve.iter().map(|point| point[1]);
     losses().fold(f64::NEG_INFINITY, f64::max) - losses().fold(f64::INFINITY, f64::min)
-}
-
-/// Pictures number `update`, the same for every training of a seed.
-pub fn batch(images: &Images, seed: u64, update: usize, device: &Device) -> (Tensor<2>, Tensor<2, Int>) {
-    let index = u32::try_from(update).expect("fewer updates than 2^32");
-    let mut rng = Rng::new(seed, Purpose::Order, index);
-    let count = u32::try_from(images.len()).expect("few pictures");
-    let chosen: Vec<usize> = (0..BATCH).map(|_| rng.below(count) as usize).collect();
-    tensors(images, &chosen, device)
 }
 
 #[cfg(test)]
