@@ -14,16 +14,21 @@
 //! One body serves both kinds of statistics: [`Centred`] (layer norm) and [`Uncentred`] (RMS norm, where
 //! m = c = 0 and the same formulas drop the mean exactly, zero signs included).
 
+mod add;
 pub(crate) mod backward;
 pub(crate) mod forward;
 mod last_pass;
 mod stage;
 mod totals;
 
-use crate::Real;
-use crate::order::{Beside, Nothing, Terms, sums};
-use crate::rows::{Source, Target};
-use crate::vector::{LINE, Vector};
+use crate::affine::{Affine, Numbers, Scratch};
+use crate::element::private::Stored;
+use crate::form::{Form, in_range};
+use crate::order::{Beside, Nothing, Plainly, Terms, sums};
+use crate::real::private::Number;
+use crate::rows::{Mixed, MixedMut, Place, PlaceMut, Source, Target};
+use crate::vector::{Memory, Vector, Work};
+use crate::{Element, Real};
 use std::cmp::Ordering;
 use std::marker::PhantomData;
 
@@ -72,13 +77,15 @@ pub(crate) struct Moments<T> {
     pub(crate) m: T,
     pub(crate) c: T,
     pub(crate) rstd: T,
+    /// What the projection of a gradient on x_hat is multiplied by: 1 where epsilon is in the root. Not saved.
+    pub(crate) along: T,
 }
 
 impl<T: Real> Moments<T> {
     /// Of no row.
     fn none() -> Self {
         let zero = T::from_f64(0.0);
-        Self { m: zero, c: zero, rstd: zero }
+        Self { m: zero, c: zero, rstd: zero, along: zero }
     }
 }
 
@@ -97,7 +104,7 @@ impl<T: Real> Columns<Source<'_, T>> {
         // SAFETY: the caller's.
         unsafe {
             let [m, c] = self.centre.map_or([T::from_f64(0.0); 2], |of| of.map(|column| *column.row(row)));
-            Moments { m, c, rstd: *self.rstd.row(row) }
+            Moments { m, c, rstd: *self.rstd.row(row), along: T::from_f64(1.0) }
         }
     }
 }
@@ -140,52 +147,47 @@ impl<V: Copy, K: Kind> Standardise<V, K> {
     }
 }
 
-/// A weight or a bias: one number a feature, or one for all.
-///
-/// Both are read in the same way, so that one loop serves them: `same` again and again costs a load from the
-/// first cache, which no loop is short of.
-pub(crate) struct Affine<'a, T> {
-    per_unit: Option<&'a [T]>,
-    same: Register<T>,
-}
-
-/// As many numbers as the widest register has.
-#[repr(align(64))]
-struct Register<T>([T; LINE / size_of::<f32>()]);
-
-impl<'a, T: Real> Affine<'a, T> {
-    /// `values`: one a feature, a single one, or none, which is the same as `absent`.
-    pub(crate) fn new(values: Option<&'a [T]>, absent: f64, features: usize) -> Self {
-        let per_unit = values.filter(|values| values.len() == features);
-        let same = values.and_then(|values| values.first().copied()).unwrap_or(T::from_f64(absent));
-        Self { per_unit, same: Register([same; _]) }
-    }
-
-    fn numbers(&self) -> Numbers<'_, T> {
-        match self.per_unit {
-            Some(values) => Numbers { values, mask: usize::MAX },
-            None => Numbers { values: &self.same.0, mask: 0 },
+impl<E: Element> Place<E> {
+    /// `count` numbers from `at` on; +0 in the other lanes.
+    ///
+    /// # Safety
+    /// The place has `at + count` numbers; `count <= S::WIDTH`.
+    #[inline(always)]
+    pub(crate) unsafe fn load<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
+        // SAFETY: the caller's.
+        unsafe {
+            if E::NARROW && self.wide {
+                load::<E::Acc, S>(s, self.start.cast(), at, count)
+            } else {
+                let from = self.start.add(at);
+                if count == S::WIDTH { s.read(from) } else { s.read_first(from, count) }
+            }
         }
     }
 }
 
-/// An [`Affine`] by position.
-#[derive(Clone, Copy)]
-struct Numbers<'a, T> {
-    values: &'a [T],
-    /// Of a position: all of it, or nothing.
-    mask: usize,
-}
-
-impl<T: Real> Numbers<'_, T> {
-    /// The numbers for `count` features from `at` on.
+impl<E: Element> PlaceMut<E> {
+    /// Write `count` numbers from `at` on, past the cache if `stream`.
     ///
     /// # Safety
-    /// The features exist.
+    /// The place has `at + count` numbers, `count <= S::WIDTH`; to `stream` they fill a register, and are aligned
+    /// elements.
     #[inline(always)]
-    unsafe fn get<S: Vector<T>>(self, s: S, at: usize, count: usize) -> S::V {
-        // SAFETY: the caller's: there is one number a feature; or a register of them, read from its start.
-        unsafe { load(s, self.values.as_ptr(), at & self.mask, count) }
+    unsafe fn store<S: Memory<E>>(self, s: S, at: usize, count: usize, v: S::V, stream: bool) {
+        // SAFETY: the caller's.
+        unsafe {
+            if E::NARROW && self.wide {
+                return store::<E::Acc, S>(s, self.start.cast(), at, count, v);
+            }
+            let to = self.start.add(at);
+            if stream {
+                s.write_past(to, v);
+            } else if count == S::WIDTH {
+                s.write(to, v);
+            } else {
+                s.write_first(to, v, count);
+            }
+        }
     }
 }
 
@@ -210,42 +212,42 @@ unsafe fn store<T: Real, S: Vector<T>>(s: S, to: *mut T, at: usize, count: usize
 }
 
 /// The numbers of a row: their sum.
-struct Sum<T>(*const T);
+struct Sum<E>(Place<E>);
 
 /// The numbers of a row: the sum of their squares.
-struct Squares<T>(*const T);
+struct Squares<E>(Place<E>);
 
 /// What is left of a row without `m`: its sum, and the sum of its squares.
-struct Deviations<T, V>(*const T, V);
+struct Deviations<E, V>(Place<E>, V);
 
-impl<T: Real, S: Vector<T>> Terms<T, S> for Sum<T> {
+impl<E: Element, S: Memory<E>> Terms<E::Acc, S> for Sum<E> {
     const SUMS: usize = 1;
 
     #[inline(always)]
     unsafe fn add(&self, s: S, at: usize, count: usize, [sum, unused]: [S::V; 2]) -> [S::V; 2] {
         // SAFETY: the caller's: the row has these positions. The other lanes get +0.
-        [s.add(sum, unsafe { load(s, self.0, at, count) }), unused]
+        [s.add(sum, unsafe { self.0.load(s, at, count) }), unused]
     }
 }
 
-impl<T: Real, S: Vector<T>> Terms<T, S> for Squares<T> {
+impl<E: Element, S: Memory<E>> Terms<E::Acc, S> for Squares<E> {
     const SUMS: usize = 1;
 
     #[inline(always)]
     unsafe fn add(&self, s: S, at: usize, count: usize, [sum, unused]: [S::V; 2]) -> [S::V; 2] {
         // SAFETY: the caller's: the row has these positions. The other lanes get +0.
-        let x = unsafe { load(s, self.0, at, count) };
+        let x = unsafe { self.0.load(s, at, count) };
         [s.fma(x, x, sum), unused]
     }
 }
 
-impl<T: Real, S: Vector<T>> Terms<T, S> for Deviations<T, S::V> {
+impl<E: Element, S: Memory<E>> Terms<E::Acc, S> for Deviations<E, S::V> {
     const SUMS: usize = 2;
 
     #[inline(always)]
     unsafe fn add(&self, s: S, at: usize, count: usize, [sum, squares]: [S::V; 2]) -> [S::V; 2] {
         // SAFETY: the caller's: the row has these positions.
-        let mut d = s.sub(unsafe { load(s, self.0, at, count) }, self.1);
+        let mut d = s.sub(unsafe { self.0.load(s, at, count) }, self.1);
         if count < S::WIDTH {
             d = s.keep_first(d, count);
         }
@@ -253,67 +255,79 @@ impl<T: Real, S: Vector<T>> Terms<T, S> for Deviations<T, S::V> {
     }
 }
 
-/// Asks for the memory from some addresses on, which need not be anyone's.
-struct Prefetch<T, const ARRAYS: usize>([*const T; ARRAYS]);
+/// Asks for the memory from some addresses on, which need not be anyone's: as many bytes as elements of `E` would take.
+struct Prefetch<E, const ARRAYS: usize> {
+    from: [*const u8; ARRAYS],
+    elements: PhantomData<E>,
+}
 
-impl<T: Real, S: Vector<T>, const ARRAYS: usize> Beside<T, S> for Prefetch<T, ARRAYS> {
+impl<E, const ARRAYS: usize> Prefetch<E, ARRAYS> {
+    fn new(from: [*const u8; ARRAYS]) -> Self {
+        Self { from, elements: PhantomData }
+    }
+}
+
+impl<E: Element, S: Memory<E>, const ARRAYS: usize> Beside<E::Acc, S> for Prefetch<E, ARRAYS> {
     const STREAMS: bool = false;
 
     #[inline(always)]
-    unsafe fn step<const LINES: usize>(&mut self, s: S) {
-        for from in &mut self.0 {
-            for _ in 0..LINES {
+    unsafe fn step<const HALVES: usize>(&mut self, s: S) {
+        for from in &mut self.from {
+            for _ in 0..HALVES {
                 s.prefetch(*from);
-                *from = from.wrapping_byte_add(LINE);
+                *from = from.wrapping_byte_add(E::Acc::LANES / 2 * size_of::<E>());
             }
         }
     }
 }
 
-/// The statistics of a row; `None` if they need more range than `T` has (see [`crate::wide`]).
+/// The statistics of a row; `None` if they need more range than its type has (see [`crate::wide`]).
 /// `beside` is other work to do meanwhile, and `ahead` the row that will be read next.
 ///
 /// # Safety
-/// `x` is valid for reads of `n` numbers, and what `beside` wants.
+/// `x` has the numbers that `form` uses, and what `beside` wants.
 #[inline(always)]
-unsafe fn statistics<T, S, K, B>(
+unsafe fn statistics<E, S, K, B>(
     s: S,
-    x: *const T,
-    n: usize,
-    eps: T,
+    x: Place<E>,
+    form: &Form<E::Acc>,
     beside: &mut B,
-    ahead: *const T,
-) -> Option<Moments<T>>
+    ahead: Place<E>,
+) -> Option<Moments<E::Acc>>
 where
-    T: Real,
-    S: Vector<T>,
+    E: Element,
+    S: Memory<E>,
     K: Kind,
-    B: Beside<T, S>,
+    B: Beside<E::Acc, S>,
 {
-    let count = T::from_count(n);
-    let zero = T::from_f64(0.0);
+    let (n, count) = (form.used, E::Acc::from_count(form.count));
+    let zero = E::Acc::from_f64(0.0);
     if !K::CENTRED {
-        let mut beside = (beside, Prefetch([x.wrapping_byte_add(AHEAD)]));
+        let mut beside = (beside, Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]));
         // SAFETY: the caller's.
         let [squares, _] = unsafe { sums::<_, _, _, _, 2>(s, n, &Squares(x), &mut beside) };
-        return Some(Moments { m: zero, c: zero, rstd: rstd(squares.div(count), eps)? });
+        let [rstd, along] = form.reciprocal(squares.div(count))?;
+        return Some(Moments { m: zero, c: zero, rstd, along });
     }
     // Half of the other work, and half of the reading, in each pass: the memory is never idle.
     // Of a long row the second half is fetched in the first pass, and the first half of the next row in the
     // second; of short rows, one that comes soon enough.
-    let row = n * size_of::<T>();
-    let soon = x.wrapping_byte_add(row.max(AHEAD));
-    let (rest, ahead) =
-        if row <= SHORT { (soon, soon.wrapping_add(n / 2)) } else { (x.wrapping_add(n / 2), ahead) };
-    let mut first = (&mut *beside, Prefetch([rest]));
+    let row = n * size_of::<E>();
+    let soon = row.max(AHEAD);
+    let [rest, ahead] = if row <= SHORT {
+        [x.bytes_on(soon), x.bytes_on(soon + row / 2)]
+    } else {
+        [x.bytes_on(row / 2), ahead.bytes_on(0)]
+    };
+    let mut first = (&mut *beside, Prefetch::<E, 1>::new([rest]));
     // SAFETY: the caller's.
     let [sum, _] = unsafe { sums::<_, _, _, _, 1>(s, n, &Sum(x), &mut first) };
     let mut m = sum.div(count);
-    let mut beside = (beside, Prefetch([ahead]));
+    let mut beside = (beside, Prefetch::<E, 1>::new([ahead]));
     let mut repeated = false;
     let (c, mut var) = loop {
         // SAFETY: the caller's.
-        let (c, var) = unsafe { deviations(s, x, n, m, &mut beside) };
+        let (c, var) = unsafe { deviations(s, x, form, m, &mut beside) };
         if repeated || var.partial_cmp(&c.mul(c)) != Some(Ordering::Less) {
             break (c, var);
         }
@@ -323,7 +337,33 @@ where
     if var < zero {
         var = zero;
     }
-    Some(Moments { m, c, rstd: rstd(var, eps)? })
+    let [rstd, along] = form.reciprocal(var)?;
+    Some(Moments { m, c, rstd, along })
+}
+
+/// The [`statistics`] of a row in cache, by themselves: a sum by itself takes several blocks at once.
+struct InCache<'a, E: Element, K> {
+    x: Place<E>,
+    form: &'a Form<E::Acc>,
+    kind: PhantomData<K>,
+}
+
+impl<'a, E: Element, K: Kind> InCache<'a, E, K> {
+    /// # Safety
+    /// As [`statistics`].
+    unsafe fn new(x: Place<E>, form: &'a Form<E::Acc>) -> Self {
+        Self { x, form, kind: PhantomData }
+    }
+}
+
+impl<E: Element, S: Memory<E>, K: Kind> Work<S> for InCache<'_, E, K> {
+    type Output = Option<Moments<E::Acc>>;
+
+    #[inline(always)]
+    fn run(self, s: S) -> Self::Output {
+        // SAFETY: that of `new`.
+        unsafe { statistics::<E, S, K, _>(s, self.x, self.form, &mut Nothing, self.x) }
+    }
 }
 
 /// mean(x - m), and the variance that follows from it and mean((x - m)^2).
@@ -331,29 +371,21 @@ where
 /// # Safety
 /// As [`statistics`].
 #[inline(always)]
-unsafe fn deviations<T, S, B>(s: S, x: *const T, n: usize, m: T, beside: &mut B) -> (T, T)
+unsafe fn deviations<E, S, B>(
+    s: S,
+    x: Place<E>,
+    form: &Form<E::Acc>,
+    m: E::Acc,
+    beside: &mut B,
+) -> (E::Acc, E::Acc)
 where
-    T: Real,
-    S: Vector<T>,
-    B: Beside<T, S>,
+    E: Element,
+    S: Memory<E>,
+    B: Beside<E::Acc, S>,
 {
-    let count = T::from_count(n);
+    let count = E::Acc::from_count(form.count);
     // SAFETY: the caller's.
-    let [sum, squares] = unsafe { sums::<_, _, _, _, 1>(s, n, &Deviations(x, s.splat(m)), beside) };
+    let [sum, squares] = unsafe { sums::<_, _, _, _, 1>(s, form.used, &Deviations(x, s.splat(m)), beside) };
     let c = sum.div(count);
     (c, c.neg().fma(c, squares.div(count)))
-}
-
-/// 1 / sqrt(var + eps), if var + eps is in range.
-#[inline(always)]
-fn rstd<T: Real>(var: T, eps: T) -> Option<T> {
-    let v = var.add(eps);
-    let (low, high) = (power::<T>(T::RANGE.0), power::<T>(T::RANGE.1));
-    (low <= v && v <= high).then(|| T::from_f64(1.0).div(v.sqrt()))
-}
-
-/// 2^exponent.
-#[inline(always)]
-fn power<T: Real>(exponent: i32) -> T {
-    T::from_f64(crate::wide::power_of_two(exponent))
 }

@@ -11,7 +11,8 @@
 
 use crate::by_row::{Statistics, backward::Backward, forward::Forward};
 use crate::{
-    Error, Gradients, ParamGradients, ParamGrads, Params, Real, Rows, RowsMut, Run, Stats, StatsMut, StatsRef,
+    Companion, Element, Error, Gradients, ParamGradients, ParamGrads, Params, Real, Rows, RowsMut, Run,
+    Stats, StatsMut, StatsRef,
 };
 
 /// Layer norm of each row of `x`, into `y`: y = weight (x - mean) / sqrt(var + eps) + bias.
@@ -35,11 +36,11 @@ use crate::{
 /// assert_eq!(y, [-1.5, 2.5, -1.5, 2.5]);
 /// # Ok::<(), layernorm::Error>(())
 /// ```
-pub fn layer_norm<T: Real>(
-    x: Rows<'_, T>,
-    params: Params<'_, T>,
-    y: RowsMut<'_, T>,
-    saved: Option<StatsMut<'_, T>>,
+pub fn layer_norm<E: Element, P: Companion<E>>(
+    x: Rows<'_, E>,
+    params: Params<'_, P>,
+    y: RowsMut<'_, E>,
+    saved: Option<StatsMut<'_, E::Acc>>,
     run: Run,
 ) -> Result<(), Error> {
     let saved = saved.map(|saved| saved.columns(x.rows())).transpose()?;
@@ -55,14 +56,14 @@ pub fn layer_norm<T: Real>(
 /// use layernorm::{Params, RowsMut, Run, layer_norm_in_place};
 ///
 /// let mut x = [1.0f64, 3.0];
-/// layer_norm_in_place(RowsMut::new(&mut x, 2)?, Params { eps: 0.0, ..Params::default() }, None, Run::default())?;
+/// layer_norm_in_place(RowsMut::new(&mut x, 2)?, Params { eps: 0.0, ..Params::<f64>::default() }, None, Run::default())?;
 /// assert_eq!(x, [-1.0, 1.0]);
 /// # Ok::<(), layernorm::Error>(())
 /// ```
-pub fn layer_norm_in_place<T: Real>(
-    x: RowsMut<'_, T>,
-    params: Params<'_, T>,
-    saved: Option<StatsMut<'_, T>>,
+pub fn layer_norm_in_place<E: Element, P: Companion<E>>(
+    x: RowsMut<'_, E>,
+    params: Params<'_, P>,
+    saved: Option<StatsMut<'_, E::Acc>>,
     run: Run,
 ) -> Result<(), Error> {
     let saved = saved.map(|saved| saved.columns(x.rows())).transpose()?;
@@ -84,16 +85,16 @@ pub fn layer_norm_in_place<T: Real>(
 /// let (x, dy) = ([1.0f64, 2.0, 4.0], [0.0, 1.0, 0.0]);
 /// let mut dx = [0.0; 3];
 /// let gradients = Gradients { dx: Some(RowsMut::new(&mut dx, 3)?), params: None };
-/// layer_norm_backward(Rows::new(&x, 3)?, Rows::new(&dy, 3)?, Params::default(), None, gradients, Run::default())?;
+/// layer_norm_backward(Rows::new(&x, 3)?, Rows::new(&dy, 3)?, Params::<f64>::default(), None, gradients, Run::default())?;
 /// assert!(dx.iter().sum::<f64>().abs() < 1e-15); // a norm cannot be moved along the ones
 /// # Ok::<(), layernorm::Error>(())
 /// ```
-pub fn layer_norm_backward<T: Real>(
-    x: Rows<'_, T>,
-    dy: Rows<'_, T>,
-    params: Params<'_, T>,
-    saved: Option<StatsRef<'_, T>>,
-    gradients: Gradients<'_, T>,
+pub fn layer_norm_backward<E: Element, P: Companion<E>>(
+    x: Rows<'_, E>,
+    dy: Rows<'_, E>,
+    params: Params<'_, P>,
+    saved: Option<StatsRef<'_, E::Acc>>,
+    gradients: Gradients<'_, E>,
     run: Run,
 ) -> Result<(), Error> {
     let saved = saved.map(|saved| saved.columns(x.rows())).transpose()?;
@@ -110,16 +111,16 @@ pub fn layer_norm_backward<T: Real>(
 ///
 /// let mut dy = [1.0f64, 1.0, 1.0];
 /// let x = Rows::new(&[1.0, 2.0, 4.0], 3)?;
-/// layer_norm_backward_in_place(x, RowsMut::new(&mut dy, 3)?, Params::default(), None, None, Run::default())?;
+/// layer_norm_backward_in_place(x, RowsMut::new(&mut dy, 3)?, Params::<f64>::default(), None, None, Run::default())?;
 /// assert!(dy.iter().all(|dx| dx.abs() < 1e-15));
 /// # Ok::<(), layernorm::Error>(())
 /// ```
-pub fn layer_norm_backward_in_place<T: Real>(
-    x: Rows<'_, T>,
-    dy: RowsMut<'_, T>,
-    params: Params<'_, T>,
-    saved: Option<StatsRef<'_, T>>,
-    param_gradients: Option<ParamGradients<'_, T>>,
+pub fn layer_norm_backward_in_place<E: Element, P: Companion<E>>(
+    x: Rows<'_, E>,
+    dy: RowsMut<'_, E>,
+    params: Params<'_, P>,
+    saved: Option<StatsRef<'_, E::Acc>>,
+    param_gradients: Option<ParamGradients<'_, E::Acc>>,
     run: Run,
 ) -> Result<(), Error> {
     let saved = saved.map(|saved| saved.columns(x.rows())).transpose()?;

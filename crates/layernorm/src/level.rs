@@ -24,7 +24,7 @@ pub enum Level {
     Neon,
     /// 256-bit vectors of x86-64, with FMA and F16C.
     Avx2,
-    /// 512-bit vectors of x86-64 (AVX-512 F and DQ).
+    /// 512-bit vectors of x86-64 (AVX-512 F, DQ, BW and VL).
     Avx512,
 }
 
@@ -47,6 +47,8 @@ impl Level {
                 Self::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512vl")
             }
             #[cfg(target_arch = "aarch64")]
             Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),

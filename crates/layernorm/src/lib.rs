@@ -21,8 +21,11 @@
 //! stride, parameters that are absent, shared or per unit ([`Params`]), and a [`Run`] that says at which
 //! [`Level`] and on which [`Threads`] to work. [`mod@reference`] is the whole family of norms in plain f64.
 
+mod affine;
 mod by_row;
+mod element;
 mod error;
+mod form;
 mod layer_norm;
 mod level;
 mod order;
@@ -38,13 +41,14 @@ mod vector;
 mod wide;
 mod workspace;
 
+pub use element::{Companion, Element};
 pub use error::Error;
 pub use layer_norm::{
     LayerNorm, layer_norm, layer_norm_backward, layer_norm_backward_in_place, layer_norm_in_place,
 };
 pub use level::{LEVEL_VARIABLE, Level};
 pub use order::ORDER_VERSION;
-pub use params::{Gradients, ParamGradients, ParamGrads, Params};
+pub use params::{Gradients, ParamGradients, ParamGrads, Params, Rounding};
 pub use real::Real;
 pub use rms_norm::{RmsNorm, rms_norm, rms_norm_backward, rms_norm_backward_in_place, rms_norm_in_place};
 pub use rows::{Rows, RowsMut};

@@ -13,6 +13,7 @@
 //!   2^k chunks are nodes of the tree of the whole.
 
 use crate::{Real, vector::Vector};
+use std::mem::MaybeUninit;
 
 /// The version of the order. 0 until it is frozen; from 1 on, a change of bits is a breaking release.
 ///
@@ -84,29 +85,37 @@ impl Carry {
 }
 
 /// The tree of adjacent pairs over numbers.
-#[derive(Clone, Copy)]
 struct Tree<T> {
     carry: Carry,
-    nodes: [T; LEVELS],
+    /// Those that wait. The others hold nothing: to clear them would cost more than a short sum.
+    nodes: [MaybeUninit<T>; LEVELS],
 }
 
 impl<T: Real> Tree<T> {
     #[inline(always)]
     fn new() -> Self {
-        Self { carry: Carry::starting_at(0), nodes: [T::from_f64(0.0); LEVELS] }
+        Self { carry: Carry::starting_at(0), nodes: [MaybeUninit::uninit(); LEVELS] }
     }
 
     #[inline(always)]
     fn push(&mut self, leaf: T) {
         let step = self.carry.push();
-        self.nodes[step.level] = step.absorb.fold(leaf, |right, level| self.nodes[level].add(right));
+        let node = step.absorb.fold(leaf, |right, level| self.node(level).add(right));
+        self.nodes[step.level].write(node);
     }
 
     #[inline(always)]
     fn finish(&self) -> T {
         let mut left = self.carry.finish();
-        let last = left.next().map_or(T::from_f64(0.0), |level| self.nodes[level]);
-        left.fold(last, |right, level| self.nodes[level].add(right))
+        let last = left.next().map_or(T::from_f64(0.0), |level| self.node(level));
+        left.fold(last, |right, level| self.node(level).add(right))
+    }
+
+    /// The node that waits at a level.
+    #[inline(always)]
+    fn node(&self, level: usize) -> T {
+        // SAFETY: the levels that a carry names are those that it was pushed to.
+        unsafe { self.nodes[level].assume_init() }
     }
 }
 
@@ -128,21 +137,31 @@ pub(crate) trait Beside<T: Real, S: Vector<T>> {
     /// Does the work go through memory in order? Then the sum should too, one block after the other.
     const STREAMS: bool;
 
-    /// As much of the work as fills `LINES` cache lines, one or two. A step of a sum reads two.
+    /// As much of the work as there is beside `HALVES` half steps of a sum, one or two: so many numbers.
     ///
     /// # Safety
     /// What the type says.
-    unsafe fn step<const LINES: usize>(&mut self, s: S);
+    unsafe fn step<const HALVES: usize>(&mut self, s: S);
 }
 
 /// No other work.
 pub(crate) struct Nothing;
 
+/// No other work, of a sum that is taken one block after the other nevertheless: it is short, or seldom taken.
+pub(crate) struct Plainly;
+
 impl<T: Real, S: Vector<T>> Beside<T, S> for Nothing {
     const STREAMS: bool = false;
 
     #[inline(always)]
-    unsafe fn step<const LINES: usize>(&mut self, _: S) {}
+    unsafe fn step<const HALVES: usize>(&mut self, _: S) {}
+}
+
+impl<T: Real, S: Vector<T>> Beside<T, S> for Plainly {
+    const STREAMS: bool = true;
+
+    #[inline(always)]
+    unsafe fn step<const HALVES: usize>(&mut self, _: S) {}
 }
 
 /// Two works, one after the other in each step.
@@ -150,32 +169,33 @@ impl<T: Real, S: Vector<T>, A: Beside<T, S>, B: Beside<T, S>> Beside<T, S> for (
     const STREAMS: bool = A::STREAMS || B::STREAMS;
 
     #[inline(always)]
-    unsafe fn step<const LINES: usize>(&mut self, s: S) {
+    unsafe fn step<const HALVES: usize>(&mut self, s: S) {
         // SAFETY: the caller's.
         unsafe {
-            self.0.step::<LINES>(s);
-            self.1.step::<LINES>(s);
+            self.0.step::<HALVES>(s);
+            self.1.step::<HALVES>(s);
         }
     }
 }
 
-/// The sums of `terms` over the positions `0..n`, with `LINES` lines of `beside` a step.
+/// The sums of `terms` over the positions `0..n`, with `HALVES` half steps of `beside` beside each of its own.
 ///
 /// # Safety
 /// Positions `0..n` of `terms` exist, and what `beside` wants.
 #[inline(always)]
-pub(crate) unsafe fn sums<T, S, A, B, const LINES: usize>(s: S, n: usize, terms: &A, beside: &mut B) -> [T; 2]
+pub(crate) unsafe fn sums<T, S, A, B, const HALVES: usize>(
+    s: S,
+    n: usize,
+    terms: &A,
+    beside: &mut B,
+) -> [T; 2]
 where
     T: Real,
     S: Vector<T>,
     A: Terms<T, S>,
     B: Beside<T, S>,
 {
-    if n <= T::BLOCK {
-        // SAFETY: the caller's.
-        return unsafe { last_block::<T, S, A, B, LINES>(s, 0, n, terms, beside) };
-    }
-    let mut trees = [Tree::new(); 2];
+    let mut trees = [Tree::new(), Tree::new()];
     let mut at = 0;
     // An addition takes four cycles and two can start in each, so eight chains keep the adders busy. A
     // block has fewer where registers are wide; blocks do not depend on each other, so take several.
@@ -183,16 +203,16 @@ where
     // SAFETY: the caller's; every call leaves `at` at a block's start, at most `n`.
     unsafe {
         if !B::STREAMS && chains <= 2 {
-            full_blocks::<T, S, A, B, LINES, 4>(s, n, &mut at, &mut trees, terms, beside);
+            full_blocks::<T, S, A, B, HALVES, 4>(s, n, &mut at, &mut trees, terms, beside);
         } else if !B::STREAMS && chains <= 4 {
-            full_blocks::<T, S, A, B, LINES, 2>(s, n, &mut at, &mut trees, terms, beside);
+            full_blocks::<T, S, A, B, HALVES, 2>(s, n, &mut at, &mut trees, terms, beside);
         }
-        full_blocks::<T, S, A, B, LINES, 1>(s, n, &mut at, &mut trees, terms, beside);
-    }
-    if at < n {
-        // SAFETY: the caller's.
-        let totals = unsafe { last_block::<T, S, A, B, LINES>(s, at, n, terms, beside) };
-        push(&mut trees, A::SUMS, totals);
+        while at < n {
+            let end = n.min(at + T::BLOCK);
+            let totals = block::<T, S, A, B, HALVES>(s, at, end, terms, beside);
+            push(&mut trees, A::SUMS, totals);
+            at = end;
+        }
     }
     // By reference: a copy would wait for every store under way.
     [trees[0].finish(), trees[1].finish()]
@@ -204,7 +224,7 @@ where
 /// As [`sums`]; `at <= n`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "it is a part of `sums`, not a function of its own")]
-unsafe fn full_blocks<T, S, A, B, const LINES: usize, const K: usize>(
+unsafe fn full_blocks<T, S, A, B, const HALVES: usize, const K: usize>(
     s: S,
     n: usize,
     at: &mut usize,
@@ -224,7 +244,7 @@ unsafe fn full_blocks<T, S, A, B, const LINES: usize, const K: usize>(
                 // SAFETY: block k lies below n, and the step in the block.
                 unsafe { full_step(s, *at + k * T::BLOCK + step * T::LANES, terms, lanes) };
                 // SAFETY: the caller's.
-                unsafe { beside.step::<LINES>(s) };
+                unsafe { beside.step::<HALVES>(s) };
             }
         }
         for lanes in lanes {
@@ -239,7 +259,7 @@ unsafe fn full_blocks<T, S, A, B, const LINES: usize, const K: usize>(
 /// # Safety
 /// As [`sums`], with `n = end`; at least one position and at most a block of them.
 #[inline(always)]
-unsafe fn last_block<T, S, A, B, const LINES: usize>(
+unsafe fn block<T, S, A, B, const HALVES: usize>(
     s: S,
     mut at: usize,
     end: usize,
@@ -257,7 +277,7 @@ where
         // SAFETY: a step fits below `end`.
         unsafe { full_step(s, at, terms, &mut lanes) };
         // SAFETY: the caller's.
-        unsafe { beside.step::<LINES>(s) };
+        unsafe { beside.step::<HALVES>(s) };
         at += T::LANES;
     }
     if at < end {

@@ -1,10 +1,12 @@
 //! Parameters of a norm, and their gradients.
 
-use crate::{Error, Real, RowsMut, Workspace};
+use crate::affine::{Affine, Runs};
+use crate::{Companion, Element, Error, Real, RowsMut, Workspace};
 
 /// gamma, beta and epsilon of a norm: y = x_hat * weight + bias.
 ///
-/// A weight or a bias is absent (`None`), shared by all features (one number), or per unit (one a feature).
+/// A weight or a bias is absent (`None`), shared by all features (one number), or per unit (one a feature). It has the
+/// elements' type or, beside halves, f32.
 ///
 /// ```
 /// let plain = layernorm::Params::<f32>::default();
@@ -27,36 +29,65 @@ impl<T> Default for Params<'_, T> {
     }
 }
 
-impl<T: Real> Params<'_, T> {
-    /// Check against rows of `features`; gives epsilon in the accumulation type.
-    pub(crate) fn check(&self, features: usize) -> Result<T, Error> {
-        expect_affine("weight", self.weight, features)?;
-        expect_affine("bias", self.bias, features)?;
-        let eps = T::from_f64(self.eps);
-        if eps.is_finite() && self.eps >= 0.0 {
-            Ok(eps)
-        } else {
-            Err(Error::Epsilon { eps: self.eps, max: T::LARGEST })
-        }
+impl<'a, P> Params<'a, P> {
+    /// Weight and bias for rows of `features` elements, checked.
+    pub(crate) fn affine<E: Element>(&self, features: usize) -> Result<[Affine<'a, E>; 2], Error>
+    where
+        P: Companion<E>,
+    {
+        self.affine_with(features, None)
+    }
+
+    /// As [`Params::affine`], with `offset` added to the weight.
+    pub(crate) fn affine_with<E: Element>(
+        &self,
+        features: usize,
+        offset: Option<f64>,
+    ) -> Result<[Affine<'a, E>; 2], Error>
+    where
+        P: Companion<E>,
+    {
+        Affine::<E>::expect("weight", self.weight.map(<[P]>::len), features)?;
+        Affine::<E>::expect("bias", self.bias.map(<[P]>::len), features)?;
+        let weight = Affine::with(self.weight.map(P::values), 1.0, offset, Runs::NONE);
+        Ok([weight, Affine::new(self.bias.map(P::values), -0.0)])
     }
 }
 
-fn expect_affine<T>(what: &'static str, given: Option<&[T]>, features: usize) -> Result<(), Error> {
-    match given {
-        Some(values) if values.len() != 1 && values.len() != features => {
-            Err(Error::Length { what, expected: features, got: values.len() })
-        }
-        _ => Ok(()),
+/// Where a norm rounds on its way from x to y, beside the rounding of y. It matters to halves alone.
+///
+/// The formulas of known models differ here, and their weights were trained so.
+///
+/// ```
+/// assert_eq!(layernorm::Rounding::default(), layernorm::Rounding::Once);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Rounding {
+    /// Nowhere: y is rounded once.
+    #[default]
+    Once,
+    /// x_hat is rounded to the elements' type before it is multiplied by the weight, as LLaMA does.
+    Llama,
+    /// x_hat is rounded to the weight's type (f32: not at all) before it is multiplied, as T5 does.
+    T5,
+    /// As [`Rounding::Once`], in f32 to the end; Gemma's weights besides are stored as what they differ from 1 by.
+    Gemma,
+}
+
+impl Rounding {
+    /// Is x_hat rounded to an `E`, beside a weight that is wide or not?
+    pub(crate) fn rounds<E: Element>(self, wide_weight: bool) -> bool {
+        E::NARROW && (self == Self::Llama || self == Self::T5 && !wide_weight)
     }
 }
 
 /// Which gradients a backward pass is to write.
 #[derive(Debug)]
-pub struct Gradients<'a, T> {
+pub struct Gradients<'a, E: Element> {
     /// Gradient of the input.
-    pub dx: Option<RowsMut<'a, T>>,
-    /// Gradients of the parameters.
-    pub params: Option<ParamGradients<'a, T>>,
+    pub dx: Option<RowsMut<'a, E>>,
+    /// Gradients of the parameters, in the type that sums have.
+    pub params: Option<ParamGradients<'a, E::Acc>>,
 }
 
 /// The gradients of weight and bias, which are sums over rows.
@@ -80,10 +111,10 @@ pub struct ParamGradients<'a, T> {
     pub workspace: &'a mut Workspace<T>,
 }
 
-impl<T> ParamGradients<'_, T> {
+impl<T: Real> ParamGradients<'_, T> {
     pub(crate) fn check(&self, features: usize) -> Result<(), Error> {
-        expect_affine("dweight", self.dweight.as_deref(), features)?;
-        expect_affine("dbias", self.dbias.as_deref(), features)
+        Affine::<T>::expect("dweight", self.dweight.as_deref().map(<[T]>::len), features)?;
+        Affine::<T>::expect("dbias", self.dbias.as_deref().map(<[T]>::len), features)
     }
 }
 

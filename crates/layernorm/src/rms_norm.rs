@@ -13,7 +13,9 @@
 
 use crate::by_row::{Columns, Statistics, backward::Backward, forward::Forward};
 use crate::rows::{Source, Target};
-use crate::{Error, Gradients, ParamGradients, ParamGrads, Params, Real, Rows, RowsMut, Run};
+use crate::{
+    Companion, Element, Error, Gradients, ParamGradients, ParamGrads, Params, Real, Rows, RowsMut, Run,
+};
 
 /// RMS norm of each row of `x`, into `y`: y = weight x / sqrt(mean(x^2) + eps) + bias.
 ///
@@ -36,11 +38,11 @@ use crate::{Error, Gradients, ParamGradients, ParamGrads, Params, Real, Rows, Ro
 /// assert_eq!(y, [1.0, 7.0, -5.0, 5.0]);
 /// # Ok::<(), layernorm::Error>(())
 /// ```
-pub fn rms_norm<T: Real>(
-    x: Rows<'_, T>,
-    params: Params<'_, T>,
-    y: RowsMut<'_, T>,
-    rstd: Option<&mut [T]>,
+pub fn rms_norm<E: Element, P: Companion<E>>(
+    x: Rows<'_, E>,
+    params: Params<'_, P>,
+    y: RowsMut<'_, E>,
+    rstd: Option<&mut [E::Acc]>,
     run: Run,
 ) -> Result<(), Error> {
     let saved = rstd.map(|rstd| columns_mut(rstd, x.rows())).transpose()?;
@@ -56,14 +58,14 @@ pub fn rms_norm<T: Real>(
 /// use layernorm::{Params, RowsMut, Run, rms_norm_in_place};
 ///
 /// let mut x = [3.0f64, -3.0];
-/// rms_norm_in_place(RowsMut::new(&mut x, 2)?, Params { eps: 0.0, ..Params::default() }, None, Run::default())?;
+/// rms_norm_in_place(RowsMut::new(&mut x, 2)?, Params { eps: 0.0, ..Params::<f64>::default() }, None, Run::default())?;
 /// assert_eq!(x, [1.0, -1.0]);
 /// # Ok::<(), layernorm::Error>(())
 /// ```
-pub fn rms_norm_in_place<T: Real>(
-    x: RowsMut<'_, T>,
-    params: Params<'_, T>,
-    rstd: Option<&mut [T]>,
+pub fn rms_norm_in_place<E: Element, P: Companion<E>>(
+    x: RowsMut<'_, E>,
+    params: Params<'_, P>,
+    rstd: Option<&mut [E::Acc]>,
     run: Run,
 ) -> Result<(), Error> {
     let saved = rstd.map(|rstd| columns_mut(rstd, x.rows())).transpose()?;
@@ -85,17 +87,17 @@ pub fn rms_norm_in_place<T: Real>(
 /// let (x, dy) = ([1.0f64, 2.0, 4.0], [0.0, 1.0, 0.0]);
 /// let mut dx = [0.0; 3];
 /// let gradients = Gradients { dx: Some(RowsMut::new(&mut dx, 3)?), params: None };
-/// rms_norm_backward(Rows::new(&x, 3)?, Rows::new(&dy, 3)?, Params::default(), None, gradients, Run::default())?;
+/// rms_norm_backward(Rows::new(&x, 3)?, Rows::new(&dy, 3)?, Params::<f64>::default(), None, gradients, Run::default())?;
 /// let along_x: f64 = x.iter().zip(dx).map(|(x, dx)| x * dx).sum();
 /// assert!(along_x.abs() < 1e-5); // scaling x changes nothing, but for eps
 /// # Ok::<(), layernorm::Error>(())
 /// ```
-pub fn rms_norm_backward<T: Real>(
-    x: Rows<'_, T>,
-    dy: Rows<'_, T>,
-    params: Params<'_, T>,
-    rstd: Option<&[T]>,
-    gradients: Gradients<'_, T>,
+pub fn rms_norm_backward<E: Element, P: Companion<E>>(
+    x: Rows<'_, E>,
+    dy: Rows<'_, E>,
+    params: Params<'_, P>,
+    rstd: Option<&[E::Acc]>,
+    gradients: Gradients<'_, E>,
     run: Run,
 ) -> Result<(), Error> {
     let saved = rstd.map(|rstd| columns(rstd, x.rows())).transpose()?;
@@ -112,17 +114,17 @@ pub fn rms_norm_backward<T: Real>(
 ///
 /// let mut dy = [1.0f64, 2.0, 4.0];
 /// let x = Rows::new(&[1.0, 2.0, 4.0], 3)?;
-/// let params = Params { eps: 0.0, ..Params::default() };
+/// let params = Params::<f64> { eps: 0.0, ..Params::default() };
 /// rms_norm_backward_in_place(x, RowsMut::new(&mut dy, 3)?, params, None, None, Run::default())?;
 /// assert!(dy.iter().all(|dx| dx.abs() < 1e-15));
 /// # Ok::<(), layernorm::Error>(())
 /// ```
-pub fn rms_norm_backward_in_place<T: Real>(
-    x: Rows<'_, T>,
-    dy: RowsMut<'_, T>,
-    params: Params<'_, T>,
-    rstd: Option<&[T]>,
-    param_gradients: Option<ParamGradients<'_, T>>,
+pub fn rms_norm_backward_in_place<E: Element, P: Companion<E>>(
+    x: Rows<'_, E>,
+    dy: RowsMut<'_, E>,
+    params: Params<'_, P>,
+    rstd: Option<&[E::Acc]>,
+    param_gradients: Option<ParamGradients<'_, E::Acc>>,
     run: Run,
 ) -> Result<(), Error> {
     let saved = rstd.map(|rstd| columns(rstd, x.rows())).transpose()?;

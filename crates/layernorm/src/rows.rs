@@ -1,6 +1,7 @@
 //! Rows of numbers in memory: how many, how long, how far apart.
 
-use crate::Error;
+use crate::element::private::Stored;
+use crate::{Element, Error};
 use std::marker::PhantomData;
 
 /// Rows to read: `rows` rows of `features` values, row `i` starting at `i * stride`.
@@ -212,6 +213,144 @@ unsafe impl<T: Sync> Sync for Source<'_, T> {}
 unsafe impl<T: Send> Send for Target<'_, T> {}
 // SAFETY: as above: sharing the handle shares no row.
 unsafe impl<T: Send> Sync for Target<'_, T> {}
+
+/// Rows of elements, or of what the elements accumulate in: a residual kept in f32 beside halves.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mixed<'a, E: Element> {
+    Own(Source<'a, E>),
+    Wide(Source<'a, E::Acc>),
+}
+
+/// As [`Mixed`], to write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum MixedMut<'a, E: Element> {
+    Own(Target<'a, E>),
+    Wide(Target<'a, E::Acc>),
+}
+
+/// Where the numbers of a row start: elements, or what they accumulate in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<E> {
+    pub(crate) start: *const E,
+    /// Never of a type that accumulates in itself.
+    pub(crate) wide: bool,
+}
+
+/// As [`Place`], to write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PlaceMut<E> {
+    pub(crate) start: *mut E,
+    pub(crate) wide: bool,
+}
+
+impl<E: Element> Place<E> {
+    /// Of elements.
+    pub(crate) fn own(start: *const E) -> Self {
+        Self { start, wide: false }
+    }
+
+    /// Of what they accumulate in.
+    pub(crate) fn wide(start: *const E::Acc) -> Self {
+        Self { start: start.cast(), wide: E::NARROW }
+    }
+
+    /// The place `bytes` bytes on, which need not be anyone's.
+    #[inline(always)]
+    pub(crate) fn bytes_on(self, bytes: usize) -> *const u8 {
+        self.start.cast::<u8>().wrapping_add(bytes)
+    }
+
+    /// The place of number `index`.
+    ///
+    /// # Safety
+    /// There are as many.
+    #[inline(always)]
+    pub(crate) unsafe fn add(self, index: usize) -> Self {
+        // SAFETY: the caller's.
+        let start = unsafe {
+            if E::NARROW && self.wide {
+                self.start.cast::<E::Acc>().add(index).cast()
+            } else {
+                self.start.add(index)
+            }
+        };
+        Self { start, ..self }
+    }
+
+    /// Number `index`.
+    ///
+    /// # Safety
+    /// It is there.
+    #[inline(always)]
+    pub(crate) unsafe fn number(self, index: usize) -> E::Acc {
+        // SAFETY: the caller's.
+        unsafe {
+            let at = self.add(index).start;
+            if E::NARROW && self.wide { at.cast::<E::Acc>().read() } else { at.read().to_acc() }
+        }
+    }
+}
+
+impl<E: Element> PlaceMut<E> {
+    /// Of elements.
+    pub(crate) fn own(start: *mut E) -> Self {
+        Self { start, wide: false }
+    }
+
+    /// Write number `index`, rounded once.
+    ///
+    /// # Safety
+    /// It is there.
+    pub(crate) unsafe fn write(self, index: usize, value: f64) {
+        // SAFETY: the caller's.
+        unsafe {
+            if E::NARROW && self.wide {
+                self.start.cast::<E::Acc>().add(index).write(E::Acc::from_f64(value));
+            } else {
+                self.start.add(index).write(E::from_f64(value));
+            }
+        }
+    }
+
+    /// To read what is written here.
+    pub(crate) fn as_place(self) -> Place<E> {
+        Place { start: self.start, wide: self.wide }
+    }
+}
+
+impl<'a, E: Element> Mixed<'a, E> {
+    /// Where row `index` starts.
+    ///
+    /// # Safety
+    /// As [`Source::row`].
+    #[inline(always)]
+    pub(crate) unsafe fn row(self, index: usize) -> Place<E> {
+        // SAFETY: the caller's.
+        unsafe {
+            match self {
+                Self::Own(rows) => Place::own(rows.row(index)),
+                Self::Wide(rows) => Place::wide(rows.row(index)),
+            }
+        }
+    }
+}
+
+impl<'a, E: Element> MixedMut<'a, E> {
+    /// Where row `index` starts.
+    ///
+    /// # Safety
+    /// As [`Target::row`].
+    #[inline(always)]
+    pub(crate) unsafe fn row(self, index: usize) -> PlaceMut<E> {
+        // SAFETY: the caller's.
+        unsafe {
+            match self {
+                Self::Own(rows) => PlaceMut::own(rows.row(index)),
+                Self::Wide(rows) => PlaceMut { start: rows.row(index).cast(), wide: E::NARROW },
+            }
+        }
+    }
+}
 
 fn expect_column(what: &'static str, got: usize, rows: usize) -> Result<(), Error> {
     if got == rows { Ok(()) } else { Err(Error::Length { what, expected: rows, got }) }

@@ -66,9 +66,94 @@ macro_rules! instructions_of_x86 {
             unsafe { _mm_sfence() }
         }
         #[inline(always)]
-        fn prefetch(self, at: *const $t) {
+        fn prefetch(self, at: *const u8) {
             // SAFETY: a prefetch of any address is allowed.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+        }
+    };
+}
+
+/// [`Memory`] of a half type, from the level's ways between a register of f32 and one of halves.
+macro_rules! halves {
+    (
+        $level:ty, $t:ty, $v:ty, $widen:ident, $narrow:ident,
+        $load:ident, $load_first:ident, $store:ident, $store_first:ident, $stream:ident
+    ) => {
+        impl Memory<$t> for $level {
+            #[inline(always)]
+            unsafe fn read(self, from: *const $t) -> $v {
+                // SAFETY: the token, and the caller's; so below.
+                unsafe { $widen($load(from.cast())) }
+            }
+            #[inline(always)]
+            unsafe fn read_first(self, from: *const $t, count: usize) -> $v {
+                // SAFETY: the token, and the caller's.
+                unsafe { $widen($load_first(from.cast(), count)) }
+            }
+            #[inline(always)]
+            unsafe fn write(self, to: *mut $t, v: $v) {
+                // SAFETY: the token, and the caller's.
+                unsafe { $store(to.cast(), $narrow(v)) }
+            }
+            #[inline(always)]
+            unsafe fn write_first(self, to: *mut $t, v: $v, count: usize) {
+                // SAFETY: the token, and the caller's.
+                unsafe { $store_first(to.cast(), $narrow(v), count) }
+            }
+            #[inline(always)]
+            unsafe fn write_past(self, to: *mut $t, v: $v) {
+                // SAFETY: the token, and the caller's.
+                unsafe { $stream(to.cast(), $narrow(v)) }
+            }
+            #[inline(always)]
+            fn rounded(self, v: $v) -> $v {
+                // SAFETY: the token.
+                unsafe { $widen($narrow(v)) }
+            }
+        }
+    };
+}
+
+/// [`Memory`] of a half type for a level without instructions for it: one by one, as the crate `half` converts them.
+/// `$of` and `$to` are the ways from and to an array of as many f32 as a register has.
+macro_rules! halves_one_by_one {
+    ($level:ty, $t:ty, $width:literal, $of:ident, $to:ident) => {
+        impl Memory<$t> for $level {
+            #[inline(always)]
+            unsafe fn read(self, from: *const $t) -> Self::V {
+                // SAFETY: the caller's.
+                $of(std::array::from_fn::<f32, $width, _>(|i| unsafe { from.add(i).read() }.to_f32()))
+            }
+            #[inline(always)]
+            unsafe fn read_first(self, from: *const $t, count: usize) -> Self::V {
+                let mut halves = [<$t>::ZERO; $width];
+                // SAFETY: the caller's for the reads; `count` is less than the width. The array holds a register.
+                unsafe {
+                    halves.as_mut_ptr().copy_from_nonoverlapping(from, count);
+                    self.read(halves.as_ptr())
+                }
+            }
+            #[inline(always)]
+            unsafe fn write(self, to: *mut $t, v: Self::V) {
+                let halves = $to(v).map(<$t>::from_f32);
+                // SAFETY: the caller's.
+                unsafe { to.copy_from_nonoverlapping(halves.as_ptr(), $width) };
+            }
+            #[inline(always)]
+            unsafe fn write_first(self, to: *mut $t, v: Self::V, count: usize) {
+                let halves = $to(v).map(<$t>::from_f32);
+                // SAFETY: the caller's for the writes; `count` is less than the width.
+                unsafe { to.copy_from_nonoverlapping(halves.as_ptr(), count) };
+            }
+            #[inline(always)]
+            unsafe fn write_past(self, to: *mut $t, v: Self::V) {
+                // SAFETY: the caller's.
+                unsafe { self.write(to, v) }
+            }
+            #[inline(always)]
+            fn rounded(self, v: Self::V) -> Self::V {
+                $of($to(v).map(|number| <$t>::from_f32(number).to_f32()))
+            }
         }
     };
 }
@@ -82,7 +167,7 @@ pub(crate) mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
 
-use crate::{Level, Real};
+use crate::{Element, Level, Real};
 
 /// Bytes in a cache line: what [`Vector::stream`] wants its target aligned to, and prefetches fetch.
 pub(crate) const LINE: usize = 64;
@@ -95,6 +180,8 @@ pub(crate) trait Vector<T: Real>: Copy + Send + Sync {
     type Lanes: Copy + AsRef<[Self::V]> + AsMut<[Self::V]>;
     /// Numbers in a register: a divisor of `T::LANES`.
     const WIDTH: usize;
+    /// Has it stores that bypass the cache? Without, no pass runs beside another.
+    const STREAMS: bool;
 
     /// All lanes `value`.
     fn splat(self, value: T) -> Self::V;
@@ -142,22 +229,99 @@ pub(crate) trait Vector<T: Real>: Copy + Send + Sync {
     /// As [`Vector::store`], and `to` is aligned to the size of a register.
     unsafe fn stream(self, to: *mut T, v: Self::V);
 
+    /// Run `work` in a function of its own, compiled for the level: what stands in several places and is not the
+    /// innermost loop, so that it is compiled once.
+    fn outlined<W: Work<Self>>(self, work: W) -> W::Output;
+
     /// Order the streamed writes before everything that follows.
     fn fence(self);
     /// Ask for the line at `at`, which may be any address.
-    fn prefetch(self, at: *const T);
+    fn prefetch(self, at: *const u8);
+}
+
+/// A part of a body; see [`Vector::outlined`].
+pub(crate) trait Work<S> {
+    /// What it gives.
+    type Output;
+    /// The work. Implementations are `#[inline(always)]`.
+    fn run(self, s: S) -> Self::Output;
+}
+
+/// A level's ways between registers and elements in memory, which may be narrower: reading is exact, writing rounds
+/// once, to nearest even.
+pub(crate) trait Memory<E: Element>: Vector<E::Acc> {
+    /// `WIDTH` elements.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of `WIDTH` elements.
+    unsafe fn read(self, from: *const E) -> Self::V;
+    /// `count < WIDTH` elements; +0 in the other lanes.
+    ///
+    /// # Safety
+    /// `from` is valid for reads of `count` elements.
+    unsafe fn read_first(self, from: *const E, count: usize) -> Self::V;
+    /// Write `WIDTH` elements.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `WIDTH` elements.
+    unsafe fn write(self, to: *mut E, v: Self::V);
+    /// Write the first `count < WIDTH` elements.
+    ///
+    /// # Safety
+    /// `to` is valid for writes of `count` elements.
+    unsafe fn write_first(self, to: *mut E, v: Self::V, count: usize);
+    /// As [`Vector::stream`].
+    ///
+    /// # Safety
+    /// As [`Memory::write`], and `to` is aligned to `WIDTH` elements.
+    unsafe fn write_past(self, to: *mut E, v: Self::V);
+    /// What reading back would give.
+    fn rounded(self, v: Self::V) -> Self::V;
+}
+
+/// Of the types that registers hold themselves.
+impl<T: Real, S: Vector<T>> Memory<T> for S {
+    #[inline(always)]
+    unsafe fn read(self, from: *const T) -> S::V {
+        // SAFETY: the caller's; so below.
+        unsafe { self.load(from) }
+    }
+    #[inline(always)]
+    unsafe fn read_first(self, from: *const T, count: usize) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { self.load_first(from, count) }
+    }
+    #[inline(always)]
+    unsafe fn write(self, to: *mut T, v: S::V) {
+        // SAFETY: the caller's.
+        unsafe { self.store(to, v) }
+    }
+    #[inline(always)]
+    unsafe fn write_first(self, to: *mut T, v: S::V, count: usize) {
+        // SAFETY: the caller's.
+        unsafe { self.store_first(to, v, count) }
+    }
+    #[inline(always)]
+    unsafe fn write_past(self, to: *mut T, v: S::V) {
+        // SAFETY: the caller's.
+        unsafe { self.stream(to, v) }
+    }
+    #[inline(always)]
+    fn rounded(self, v: S::V) -> S::V {
+        v
+    }
 }
 
 /// Something to run at a level: the body of a call, generic over the vectors.
-pub(crate) trait Body<T: Real> {
+pub(crate) trait Body<E: Element> {
     /// What it gives.
     type Output;
     /// The body. Implementations are `#[inline(always)]`, or they would not be compiled for the level.
-    fn run<S: Vector<T>>(self, s: S) -> Self::Output;
+    fn run<S: Memory<E>>(self, s: S) -> Self::Output;
 }
 
 /// Run `body` at `level`, which [`Run::level`](crate::Run::level) has checked.
-pub(crate) fn dispatch<T: Real, B: Body<T>>(level: Level, body: B) -> B::Output {
+pub(crate) fn dispatch<E: Element, B: Body<E>>(level: Level, body: B) -> B::Output {
     match level {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a checked level is one that this machine has.

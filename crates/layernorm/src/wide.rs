@@ -6,9 +6,15 @@
 //!
 //! [`Number::RANGE`]: crate::real::private::Number::RANGE
 
+use crate::by_row::backward::{Backward, Pointers, RunSums};
+use crate::by_row::forward::Forward;
 use crate::by_row::{Kind, Moments};
+use crate::element::private::Stored;
+use crate::form::{Divisor, Form};
 use crate::order::Carry;
-use crate::{Params, Real};
+use crate::real::private::Number;
+use crate::rows::Place;
+use crate::{Element, Real};
 use std::ops::Range;
 
 /// 2^exponent, for exponents of normal numbers.
@@ -80,40 +86,59 @@ struct Wide {
     m: f64,
     c: f64,
     r: f64,
+    /// What a gradient along x_hat is multiplied by.
+    along: f64,
 }
 
 impl Wide {
-    fn new<T: Real, K: Kind>(n: usize, eps: f64, x: impl Fn(usize) -> f64) -> Self {
+    fn new<T: Real, K: Kind>(form: &Form<T>, x: impl Fn(usize) -> f64) -> Self {
+        let n = form.used;
         let x_exponent = exponent(largest(n, &x));
-        let mut of = Self { x_exponent, d_exponent: x_exponent, m: 0.0, c: 0.0, r: 0.0 };
+        let mut of = Self { x_exponent, d_exponent: x_exponent, m: 0.0, c: 0.0, r: 0.0, along: 1.0 };
         if K::CENTRED {
-            of.m = sum::<T>(n, |i| [scale(x(i), -x_exponent), 1.0]) / n as f64;
+            of.m = sum::<T>(n, |i| [scale(x(i), -x_exponent), 1.0]) / form.count as f64;
         }
-        let mut var = of.variance::<T, K>(n, eps, &x);
+        let mut var = of.variance::<T, K>(form, &x);
         if K::CENTRED && var < of.c * of.c {
             of.m += scale(of.c, of.d_exponent - x_exponent);
-            var = of.variance::<T, K>(n, eps, &x);
+            var = of.variance::<T, K>(form, &x);
         }
-        let v = if var < 0.0 { 0.0 } else { var } + scale(eps, -2 * of.d_exponent);
-        of.r = if v == 0.0 { 0.0 } else { 1.0 / v.sqrt() };
+        let var = if var < 0.0 { 0.0 } else { var };
+        [of.r, of.along] = of.reciprocal(var, form.divisor, form.eps.to_f64());
         of
+    }
+
+    /// 1 over the divisor, times 2^d_exponent, and what a gradient along x_hat is multiplied by.
+    fn reciprocal(&self, var: f64, divisor: Divisor, eps: f64) -> [f64; 2] {
+        let reciprocal = |divisor: f64| if divisor == 0.0 { 0.0 } else { 1.0 / divisor };
+        if divisor == Divisor::Inside {
+            return [reciprocal((var + scale(eps, -2 * self.d_exponent)).sqrt()), 1.0];
+        }
+        let (root, eps) = (var.sqrt(), scale(eps, -self.d_exponent));
+        match divisor {
+            Divisor::Outside => [reciprocal(root + eps), (root + eps) * reciprocal(root)],
+            _ if root <= eps => [reciprocal(eps), 0.0],
+            _ => [reciprocal(root), 1.0],
+        }
     }
 
     fn deviation(&self, x: f64) -> f64 {
         scale(scale(x, -self.x_exponent) - self.m, self.x_exponent - self.d_exponent)
     }
 
-    fn variance<T: Real, K: Kind>(&mut self, n: usize, eps: f64, x: &impl Fn(usize) -> f64) -> f64 {
+    fn variance<T: Real, K: Kind>(&mut self, form: &Form<T>, x: &impl Fn(usize) -> f64) -> f64 {
+        let (n, count, eps) = (form.used, form.count as f64, form.eps.to_f64());
         // The scale of the deviations, or of eps where that is more: then var or eps is about 1.
         self.d_exponent = self.x_exponent;
         let spread = largest(n, |i| self.deviation(x(i)));
         let spread = (spread > 0.0).then(|| exponent(spread) + self.x_exponent);
-        let floor = (eps > 0.0).then(|| exponent(eps) / 2);
+        let root = if form.divisor == Divisor::Inside { 2 } else { 1 };
+        let floor = (eps > 0.0).then(|| exponent(eps) / root);
         self.d_exponent = spread.max(floor).unwrap_or(self.x_exponent);
 
-        let mean_square = sum::<T>(n, |i| [self.deviation(x(i)); 2]) / n as f64;
+        let mean_square = sum::<T>(n, |i| [self.deviation(x(i)); 2]) / count;
         if K::CENTRED {
-            self.c = sum::<T>(n, |i| [self.deviation(x(i)), 1.0]) / n as f64;
+            self.c = sum::<T>(n, |i| [self.deviation(x(i)), 1.0]) / count;
         }
         (-self.c).mul_add(self.c, mean_square)
     }
@@ -129,100 +154,99 @@ impl Wide {
             m,
             c: T::from_f64(mean - m.to_f64() + scale(self.c, self.d_exponent)),
             rstd: T::from_f64(scale(self.r, -self.d_exponent)),
+            along: T::from_f64(self.along),
         }
     }
-}
-
-/// The parameter of feature `i`.
-fn parameter<T: Real>(values: Option<&[T]>, absent: f64, i: usize) -> f64 {
-    values.map_or(absent, |values| values[if values.len() == 1 { 0 } else { i }].to_f64())
 }
 
 /// The statistics of one row, as they are saved.
 ///
 /// # Safety
-/// `x` is valid for reads of `n` numbers.
+/// `x` has the numbers that `form` uses.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn statistics<T: Real, K: Kind>(x: *const T, n: usize, eps: T) -> Moments<T> {
+pub(crate) unsafe fn statistics<E: Element, K: Kind>(x: Place<E>, form: &Form<E::Acc>) -> Moments<E::Acc> {
     // SAFETY: the caller's, for `i < n`.
-    Wide::new::<T, K>(n, eps.to_f64(), |i| unsafe { *x.add(i) }.to_f64()).moments()
+    Wide::new::<E::Acc, K>(form, |i| unsafe { x.number(i) }.to_f64()).moments()
 }
 
 /// Normalise one row; gives the statistics to save.
 ///
 /// # Safety
-/// `x` is valid for reads and `y` for writes of `n` numbers; they may be the same memory.
+/// `x` and `y` have as many numbers as a row; they may be the same memory.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn forward<T: Real, K: Kind>(
-    x: *const T,
-    y: *mut T,
-    n: usize,
-    eps: T,
-    params: &Params<'_, T>,
-) -> Moments<T> {
+pub(crate) unsafe fn forward<E: Element, K: Kind>(
+    call: &Forward<'_, E>,
+    row: usize,
+    x: Place<E>,
+    y: *mut E,
+) -> Moments<E::Acc> {
+    let round = call.rounding.rounds::<E>(call.weight.is_wide());
     // SAFETY: the caller's, for `i < n`.
-    let x = |i: usize| unsafe { *x.add(i) }.to_f64();
-    let wide = Wide::new::<T, K>(n, eps.to_f64(), x);
-    for i in 0..n {
-        let weight = parameter(params.weight, 1.0, i);
-        let bias = parameter(params.bias, -0.0, i);
-        let value = T::from_f64(wide.x_hat(x(i)).mul_add(weight, bias));
+    let x = |i: usize| unsafe { x.number(i) }.to_f64();
+    let wide = Wide::new::<E::Acc, K>(&call.form, x);
+    for i in 0..call.shape.features {
+        let [weight, bias] = [&call.weight, &call.bias].map(|of| of.number(row, i).to_f64());
+        let mut x_hat = wide.x_hat(x(i));
+        if round {
+            x_hat = E::from_f64(x_hat).to_f64();
+        }
         // SAFETY: the caller's, for `i < n`.
-        unsafe { y.add(i).write(value) };
+        unsafe { y.add(i).write(E::from_f64(x_hat.mul_add(weight, bias))) };
     }
     wide.moments()
-}
-
-/// What the backward pass over one row reads and writes; each pointer is valid for `n` numbers.
-pub(crate) struct Backward<'a, T> {
-    pub(crate) n: usize,
-    pub(crate) x: *const T,
-    pub(crate) dy: *const T,
-    /// May be the memory of `dy`.
-    pub(crate) dx: Option<*mut T>,
-    /// The sums over rows of dy x_hat and of dy that this row is added to.
-    pub(crate) totals: Option<[*mut T; 2]>,
-    pub(crate) weight: Option<&'a [T]>,
 }
 
 /// The backward pass over one row, its statistics taken from x once more.
 ///
 /// # Safety
-/// What [`Backward`] says.
+/// What [`Pointers`] says; and the sums of runs have the row.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn backward<T: Real, K: Kind>(row: &Backward<'_, T>, eps: T) {
-    let n = row.n;
+pub(crate) unsafe fn backward<E: Element, K: Kind>(call: &Backward<'_, E>, row: usize, of: &Pointers<E>) {
+    let n = call.shape.features;
     // SAFETY: the caller's, for `i < n`; so below.
-    let x = |i: usize| unsafe { *row.x.add(i) }.to_f64();
+    let x = |i: usize| unsafe { of.x.number(i) }.to_f64();
     // SAFETY: as above.
-    let dy = |i: usize| unsafe { *row.dy.add(i) }.to_f64();
-    let weight = |i: usize| parameter(row.weight, 1.0, i);
-    let wide = Wide::new::<T, K>(n, eps.to_f64(), x);
+    let dy = |i: usize| unsafe { of.dy.number(i) }.to_f64();
+    let weight = |i: usize| call.weight.number(row, i).to_f64();
+    let wide = Wide::new::<E::Acc, K>(&call.form, x);
+    let x_hat = |i: usize| E::Acc::from_f64(wide.x_hat(x(i)));
 
     let (w_exponent, dy_exponent) = (exponent(largest(n, weight)), exponent(largest(n, dy)));
     let factors = |i: usize| [scale(weight(i), -w_exponent), scale(dy(i), -dy_exponent)];
     let u = |i: usize| factors(i).into_iter().product::<f64>();
-    let count = n as f64;
-    let along_ones = if K::CENTRED { sum::<T>(n, |i| [u(i), 1.0]) / count } else { 0.0 };
-    let along_x_hat = sum::<T>(n, |i| [u(i), wide.x_hat(x(i))]) / count;
+    let count = call.form.count as f64;
+    let along_ones = if K::CENTRED { sum::<E::Acc>(n, |i| [u(i), 1.0]) / count } else { 0.0 };
+    let along_x_hat = sum::<E::Acc>(n, |i| [u(i), wide.x_hat(x(i))]) / count * wide.along;
 
+    if let Some(RunSums { runs, sums: [products, plain] }) = call.sums_of_runs {
+        for i in 0..runs.per_row {
+            let at = |j: usize| i * runs.run + j;
+            let product = sum::<E::Acc>(runs.run, |j| [dy(at(j)), x_hat(at(j)).to_f64()]);
+            let ones = sum::<E::Acc>(runs.run, |j| [dy(at(j)), 1.0]);
+            // SAFETY: the caller's.
+            unsafe {
+                products.row(row).add(i).write(E::Acc::from_f64(product));
+                plain.row(row).add(i).write(E::Acc::from_f64(ones));
+            }
+        }
+    }
     for i in 0..n {
-        let x_hat = wide.x_hat(x(i));
-        let orthogonal = (-x_hat).mul_add(along_x_hat, u(i) - along_ones);
+        let along_x_hat = if i < call.form.used { along_x_hat } else { 0.0 };
+        let orthogonal = (-wide.x_hat(x(i))).mul_add(along_x_hat, u(i) - along_ones);
         let dx_i = scale(wide.r * orthogonal, w_exponent + dy_exponent - wide.d_exponent);
         // SAFETY: the caller's, for `i < n`. dy is read before dx, which may be its memory, is written.
         unsafe {
-            let dy_i = *row.dy.add(i);
-            if let Some([dweight, dbias]) = row.totals {
-                *dweight.add(i) = dy_i.fma(T::from_f64(x_hat), *dweight.add(i));
-                *dbias.add(i) = dbias.add(i).read().add(dy_i);
+            if let Some(([dweight, dbias], fresh)) = of.totals {
+                let zero = E::Acc::from_f64(0.0);
+                let [w, b] = if fresh { [zero; 2] } else { [*dweight.add(i), *dbias.add(i)] };
+                let dy_i = of.dy.number(i);
+                dweight.add(i).write(dy_i.fma(x_hat(i), w));
+                dbias.add(i).write(b.add(dy_i));
             }
-            if let Some(dx) = row.dx {
-                dx.add(i).write(T::from_f64(dx_i));
-            }
+            of.write(i, dx_i);
         }
     }
 }

@@ -118,7 +118,7 @@ fn a_workspace_grows_and_stays() {
                 workspace: &mut workspace,
             };
             let (x, gradients) = (Rows::new(&x, n)?, Gradients { dx: None, params: Some(params) });
-            layernorm::rms_norm_backward(x, x, Params::default(), None, gradients, one_thread())
+            layernorm::rms_norm_backward(x, x, Params::<f32>::default(), None, gradients, one_thread())
         });
         (count, workspace.len())
     };

@@ -8,81 +8,122 @@ use super::last_pass::{LastPass, Write};
 use super::stage::Stage;
 use super::totals::{Split, Tree};
 use super::*;
+use crate::affine::Runs;
 use crate::rows::Shape;
 use crate::vector::{Body, dispatch};
-use crate::{Error, Level, ParamGradients, Params, Rows, RowsMut, Run, threads, wide};
+use crate::{Companion, Error, Level, ParamGradients, Params, Rows, RowsMut, Run, threads, wide};
 use std::ops::Range;
 
 /// A checked backward call.
-#[derive(Clone, Copy)]
-pub(crate) struct Backward<'a, T> {
-    shape: Shape,
-    x: Source<'a, T>,
-    dy: Source<'a, T>,
-    dx: Option<Target<'a, T>>,
+pub(crate) struct Backward<'a, E: Element> {
+    pub(crate) shape: Shape,
+    pub(crate) x: Mixed<'a, E>,
+    pub(crate) dy: Source<'a, E>,
+    pub(crate) dx: Option<MixedMut<'a, E>>,
     /// Is `dx` the memory of `dy`?
-    in_place: bool,
-    weight: Option<&'a [T]>,
-    eps: T,
+    pub(crate) in_place: bool,
+    pub(crate) weight: Affine<'a, E>,
+    pub(crate) form: Form<E::Acc>,
     /// Statistics of the forward pass; without them they are taken from `x` once more.
-    saved: Option<Columns<Source<'a, T>>>,
+    pub(crate) saved: Option<Columns<Source<'a, E::Acc>>>,
+    /// A gradient that reaches x beside this norm, to be added to dx.
+    pub(crate) upstream: Option<Mixed<'a, E>>,
+    /// Where dx goes besides, multiplied: the gradient of the branch that was added to x.
+    pub(crate) branch: Option<(Target<'a, E>, Mixed<'a, E>)>,
+    /// The sums of dy x_hat and of dy over each run of features that share a parameter.
+    pub(crate) sums_of_runs: Option<RunSums<'a, E::Acc>>,
+    /// The rows to take, if not all.
+    pub(crate) only: Option<&'a [usize]>,
 }
 
-impl<'a, T: Real> Backward<'a, T> {
-    pub(crate) fn new(
-        x: Rows<'a, T>,
-        dy: Rows<'a, T>,
-        params: Params<'a, T>,
-        saved: Option<Columns<Source<'a, T>>>,
-        dx: Option<RowsMut<'a, T>>,
+/// Where the sums over runs go: a row of them for each row.
+#[derive(Clone, Copy)]
+pub(crate) struct RunSums<'a, T> {
+    pub(crate) runs: Runs,
+    /// Of dy x_hat, and of dy.
+    pub(crate) sums: [Target<'a, T>; 2],
+}
+
+impl<'a, E: Element> Backward<'a, E> {
+    pub(crate) fn new<P: Companion<E>>(
+        x: Rows<'a, E>,
+        dy: Rows<'a, E>,
+        params: Params<'a, P>,
+        saved: Option<Columns<Source<'a, E::Acc>>>,
+        dx: Option<RowsMut<'a, E>>,
     ) -> Result<Self, Error> {
-        let (shape, weight) = (x.shape(), params.weight);
+        let shape = x.shape();
         dy.shape().expect("dy", shape)?;
         if let Some(dx) = &dx {
             dx.shape().expect("dx", shape)?;
         }
-        let eps = params.check(shape.features)?;
-        let dx = dx.map(RowsMut::target);
-        Ok(Self { shape, x: x.source(), dy: dy.source(), dx, in_place: false, weight, eps, saved })
+        let dx = dx.map(|dx| MixedMut::Own(dx.target()));
+        Ok(Self { dx, saved, ..Self::over(shape, Mixed::Own(x.source()), dy.source(), params)? })
     }
 
-    pub(crate) fn in_place(
-        x: Rows<'a, T>,
-        dy: RowsMut<'a, T>,
-        params: Params<'a, T>,
-        saved: Option<Columns<Source<'a, T>>>,
+    pub(crate) fn in_place<P: Companion<E>>(
+        x: Rows<'a, E>,
+        dy: RowsMut<'a, E>,
+        params: Params<'a, P>,
+        saved: Option<Columns<Source<'a, E::Acc>>>,
     ) -> Result<Self, Error> {
-        let (shape, weight) = (x.shape(), params.weight);
+        let shape = x.shape();
         dy.shape().expect("dy", shape)?;
-        let eps = params.check(shape.features)?;
         let (dy, dx) = dy.in_place();
-        Ok(Self { shape, x: x.source(), dy, dx: Some(dx), in_place: true, weight, eps, saved })
+        let dx = Some(MixedMut::Own(dx));
+        Ok(Self { dx, in_place: true, saved, ..Self::over(shape, Mixed::Own(x.source()), dy, params)? })
+    }
+
+    /// From memory of this shape, into nothing yet.
+    pub(crate) fn over<P: Companion<E>>(
+        shape: Shape,
+        x: Mixed<'a, E>,
+        dy: Source<'a, E>,
+        params: Params<'a, P>,
+    ) -> Result<Self, Error> {
+        let form = Form::new(params.eps, shape.features)?;
+        let [weight, _] = params.affine(shape.features)?;
+        Ok(Self {
+            shape,
+            x,
+            dy,
+            dx: None,
+            in_place: false,
+            weight,
+            form,
+            saved: None,
+            upstream: None,
+            branch: None,
+            sums_of_runs: None,
+            only: None,
+        })
     }
 
     /// Run the call. (As in the forward pass, by way of a function that is not generic.)
     pub(crate) fn run(
         self,
         statistics: Statistics,
-        params: Option<ParamGradients<'_, T>>,
+        params: Option<ParamGradients<'_, E::Acc>>,
         run: Run,
     ) -> Result<(), Error> {
-        T::backward(self, statistics, params, run)
+        E::backward(&self, statistics, params, run)
     }
 
     pub(crate) fn run_kind<K: Kind>(
-        self,
-        params: Option<ParamGradients<'_, T>>,
+        &self,
+        params: Option<ParamGradients<'_, E::Acc>>,
         run: Run,
     ) -> Result<(), Error> {
         let level = run.level()?;
-        let parts = threads::parts(run.threads(), self.shape.rows, self.shape.features);
+        let shape = Shape { rows: self.only.map_or(self.shape.rows, <[usize]>::len), ..self.shape };
+        let parts = threads::parts(run.threads(), shape.rows, shape.features);
         let Some(params) = params else {
-            threads::over_rows(parts, self.shape.rows, |rows| self.rows::<K>(level, rows, None));
+            threads::over_rows(parts, shape.rows, |rows| self.rows::<K>(level, rows, None));
             return Ok(());
         };
-        params.check(self.shape.features)?;
+        params.check(shape.features)?;
         let ParamGradients { dweight, dbias, accumulate, first_row, workspace } = params;
-        let split = Split::new(self.shape, first_row, parts)?;
+        let split = Split::new(shape, first_row, parts)?;
         let totals = split.totals(workspace)?;
         threads::for_each(split.parts(), |part| {
             self.rows::<K>(level, split.rows(part), Some(totals.of_part(part)));
@@ -92,27 +133,30 @@ impl<'a, T: Real> Backward<'a, T> {
     }
 
     /// Some rows, on this thread.
-    fn rows<K: Kind>(&self, level: Level, rows: Range<usize>, totals: Option<Tree<'_, T>>) {
+    fn rows<K: Kind>(&self, level: Level, rows: Range<usize>, totals: Option<Tree<'_, E::Acc>>) {
         if self.shape.features == 0 {
             return;
         }
-        let weight = Affine::new(self.weight, 1.0, self.shape.features);
-        let weight = weight.numbers();
-        dispatch(level, Part { call: self, rows, kind: PhantomData::<K>, weight, totals });
+        dispatch(level, Part { call: self, rows, kind: PhantomData::<K>, totals });
     }
 
     fn streams(&self) -> bool {
-        !self.in_place && self.shape.bytes::<T>() >= STREAM_FROM
+        // A branch reads dx again.
+        !self.in_place && self.branch.is_none() && self.shape.bytes::<E>() >= STREAM_FROM
+    }
+
+    /// The row at a position among those to take.
+    fn row(&self, position: usize) -> usize {
+        self.only.map_or(position, |only| only[position])
     }
 }
 
 /// Some rows of a call.
-struct Part<'a, 'b, T, K> {
-    call: &'a Backward<'a, T>,
+struct Part<'a, 'b, 'c, E: Element, K> {
+    call: &'b Backward<'a, E>,
     rows: Range<usize>,
     kind: PhantomData<K>,
-    weight: Numbers<'a, T>,
-    totals: Option<Tree<'b, T>>,
+    totals: Option<Tree<'c, E::Acc>>,
 }
 
 /// What the last pass over a row needs: its statistics, and mean(u x_hat) and mean(u).
@@ -122,22 +166,22 @@ struct Ready<T> {
     means: [T; 2],
 }
 
-impl<'a, T: Real, K: Kind> Part<'a, '_, T, K> {
+impl<E: Element, K: Kind> Part<'_, '_, '_, E, K> {
     /// The statistics of a row, if they are in range.
     ///
     /// # Safety
     /// The row exists.
     #[inline(always)]
-    unsafe fn moments<S: Vector<T>>(&self, s: S, row: usize) -> Option<Moments<T>> {
-        let (call, n) = (self.call, self.call.shape.features);
+    unsafe fn moments<S: Memory<E>>(&self, s: S, row: usize) -> Option<Moments<E::Acc>> {
+        let call = self.call;
         // SAFETY: the caller's.
         unsafe {
             let moments = match call.saved {
                 Some(saved) => saved.get(row),
                 None => {
                     let x = call.x.row(row);
-                    let fast = statistics::<T, S, K, _>(s, x, n, call.eps, &mut Nothing, x);
-                    fast.unwrap_or_else(|| wide::statistics::<T, K>(x, n, call.eps))
+                    let fast = s.outlined(InCache::<E, K>::new(x, &call.form));
+                    fast.unwrap_or_else(|| wide::statistics::<E, K>(x, &call.form))
                 }
             };
             // Looked at as they are saved: so saved or not, a row is done the same way.
@@ -145,54 +189,70 @@ impl<'a, T: Real, K: Kind> Part<'a, '_, T, K> {
         }
     }
 
-    /// A row that needs more range than `T` has, all of it.
-    ///
-    /// # Safety
-    /// The pointers are a row's.
-    unsafe fn wide(&self, of: Pointers<T>) {
-        let n = self.call.shape.features;
-        let totals = of.totals.map(|(totals, fresh)| {
-            if fresh {
-                // SAFETY: a node has room for `n` numbers in each half; all bits 0 is +0.
-                totals.iter().for_each(|sum| unsafe { sum.write_bytes(0, n) });
-            }
-            totals
-        });
-        let row = wide::Backward { n, x: of.x, dy: of.dy, dx: of.dx, totals, weight: self.call.weight };
-        // SAFETY: the caller's.
-        unsafe { wide::backward::<T, K>(&row, self.call.eps) };
-    }
-
-    /// The first pass over a row; `None` if it needs more range than `T` has (see [`wide`]).
+    /// The first pass over a row; `None` if it needs more range than its type has (see [`wide`]).
     ///
     /// # Safety
     /// The row exists, and what `beside` wants.
     #[inline(always)]
-    unsafe fn project<S: Vector<T>>(
+    unsafe fn project<S: Memory<E>>(
         &self,
         s: S,
         row: usize,
-        beside: &mut impl Beside<T, S>,
-    ) -> Option<Ready<T>> {
+        scratch: &mut Scratch<E>,
+        beside: &mut impl Beside<E::Acc, S>,
+    ) -> Option<Ready<E::Acc>> {
         let (call, n) = (self.call, self.call.shape.features);
         // SAFETY: the caller's.
         unsafe {
             let moments = self.moments(s, row)?;
             // Whether dx is wanted or not: that a mean is not finite shows in dweight.
-            let (x, dy) = (call.x.row(row), call.dy.row(row));
+            let (x, dy) = (call.x.row(row), Place::own(call.dy.row(row)));
             let standardise = Standardise::<_, K>::new(s, moments);
-            let terms = Projections { x, dy, weight: self.weight, standardise };
-            let mut beside = (beside, Prefetch([x, dy].map(|from| from.wrapping_byte_add(AHEAD))));
-            let means = sums::<_, _, _, _, 2>(s, n, &terms, &mut beside).map(|sum| sum.div(T::from_count(n)));
-            means.iter().all(|mean| mean.is_finite()).then_some(Ready { moments, means })
+            let terms = Projections { x, dy, weight: call.weight.of_row(row, scratch), standardise };
+            let mut beside = (beside, Prefetch::<E, 2>::new([x, dy].map(|from| from.bytes_on(AHEAD))));
+            let count = E::Acc::from_count(call.form.count);
+            let [along_x_hat, along_ones] =
+                sums::<_, _, _, _, 2>(s, n, &terms, &mut beside).map(|sum| sum.div(count));
+            let means = [along_x_hat.mul(moments.along), along_ones];
+            if !means.iter().all(|mean| mean.is_finite()) {
+                return None;
+            }
+            if let Some(to) = call.sums_of_runs {
+                s.outlined(SumRuns { x, dy, moments, to, row });
+            }
+            Some(Ready { moments, means })
         }
     }
 }
 
-/// Is r = 1 / sqrt(var + eps) of a row that the fast path can do? Other rows are redone.
-#[inline(always)]
-fn in_range<T: Real>(rstd: T) -> bool {
-    power::<T>(-T::RANGE.1 / 2) <= rstd && rstd <= power::<T>(-T::RANGE.0 / 2)
+impl<E: Element, K: Kind> Part<'_, '_, '_, E, K> {
+    /// The last pass over the row at a position has ended.
+    ///
+    /// # Safety
+    /// dx has the row, and it is this thread's.
+    #[inline(always)]
+    unsafe fn row_done<S: Memory<E>>(
+        &self,
+        s: S,
+        position: usize,
+        stage: &mut Option<Stage<E>>,
+        totals: &mut Option<Tree<'_, E::Acc>>,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            if let Some(stage) = stage {
+                stage.row_done(s);
+            }
+            if let Some(totals) = totals {
+                totals.row_done(s, position);
+            }
+            if let (Some((to, factor)), Some(dx)) = (self.call.branch, self.call.dx) {
+                let (row, n) = (self.call.row(position), self.call.shape.features);
+                let dx = dx.row(row).as_place();
+                s.outlined(Multiply { dx, factor: factor.row(row), to: to.row(row), n });
+            }
+        }
+    }
 }
 
 impl<T: Real> Ready<T> {
@@ -202,47 +262,57 @@ impl<T: Real> Ready<T> {
     }
 }
 
-impl<T: Real, K: Kind> Body<T> for Part<'_, '_, T, K> {
+impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, E, K> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Vector<T>>(mut self, s: S) {
+    fn run<S: Memory<E>>(mut self, s: S) {
         let call = self.call;
         let Some(last) = self.rows.clone().last() else { return };
         let start = self.rows.start;
         let mut totals = self.totals.take();
-        let (n, weight, streams) = (call.shape.features, self.weight, call.streams());
+        let (n, used, streams) = (call.shape.features, call.form.used, S::STREAMS && call.streams());
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let mut stage = match call.dx {
-                Some(dx) if streams => Stage::new(dx, start, n),
+                Some(MixedMut::Own(dx)) if streams && call.only.is_none() => Stage::new(dx, start, n),
                 _ => None,
             };
             let stream = streams && stage.is_none();
-            let nothing = Pointers { x: call.x.row(start), dy: call.dy.row(start), dx: None, totals: None };
-            let nothing = Differentiate::<_, _, K>::new(s, weight, nothing, Ready::none());
+            let [mut weights, mut weights_of_next] = [Scratch::new(), Scratch::new()];
+            let nothing = Pointers::at(call, call.row(start), None);
+            let weight = call.weight.of_row(0, &mut weights);
+            let nothing = Differentiate::<E, _, K>::new(s, weight, nothing, Ready::none());
             let mut write = LastPass::start(s, nothing, n, n, None);
-            for row in self.rows.clone() {
-                let ready = self.project(s, row, &mut write);
+            for position in self.rows.clone() {
+                let row = call.row(position);
+                let ready = self.project(s, row, &mut weights_of_next, &mut write);
                 write.finish(s);
-                if row > start {
-                    row_done(s, row - 1, &mut stage, &mut totals);
+                if position > start {
+                    self.row_done(s, position - 1, &mut stage, &mut totals);
                 }
-                let pointers = Pointers {
-                    x: call.x.row(row),
-                    dy: call.dy.row(row),
-                    dx: call.dx.map(|dx| stage.as_mut().map_or(dx.row(row), Stage::slot)),
-                    totals: totals.as_ref().map(Tree::current),
-                };
+                let mut pointers = Pointers::at(call, row, totals.as_ref().map(Tree::current));
+                if let Some(stage) = &mut stage {
+                    pointers.dx = Some(PlaceMut::own(stage.slot()));
+                }
                 if ready.is_none() {
-                    self.wide(pointers);
+                    wide::backward::<E, K>(call, row, &pointers);
                 }
-                let at = if ready.is_some() { 0 } else { n };
-                let work = Differentiate::new(s, weight, pointers, ready.unwrap_or_else(Ready::none));
-                write = LastPass::start(s, work, at, n, pointers.dx.filter(|_| stream));
+                let mut at = if ready.is_some() { 0 } else { n };
+                let ready = ready.unwrap_or_else(Ready::none);
+                let output = pointers.dx.filter(|dx| stream && !dx.wide).map(|dx| dx.start);
+                let weight = call.weight.of_row(row, &mut weights);
+                let mut work = Differentiate::new(s, weight, pointers, ready);
+                if used < n {
+                    LastPass::start(s, work, at.min(used), used, None).finish(s);
+                    // The features beyond those that were measured have no part in the projection.
+                    work.along_x_hat = s.splat(E::Acc::from_f64(0.0));
+                    at = at.max(used);
+                }
+                write = LastPass::start(s, work, at, n, output);
             }
             write.finish(s);
-            row_done(s, last, &mut stage, &mut totals);
+            self.row_done(s, last, &mut stage, &mut totals);
             if let Some(stage) = &mut stage {
                 stage.finish(s);
             }
@@ -253,48 +323,127 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, '_, T, K> {
     }
 }
 
-/// The last pass over a row has ended.
-///
-/// # Safety
-/// dx has the row, and it is this thread's.
-#[inline(always)]
-unsafe fn row_done<T: Real, S: Vector<T>>(
-    s: S,
+/// The sums of dy x_hat and of dy over each run of a row.
+struct SumRuns<'a, E: Element> {
+    x: Place<E>,
+    dy: Place<E>,
+    moments: Moments<E::Acc>,
+    to: RunSums<'a, E::Acc>,
     row: usize,
-    stage: &mut Option<Stage<T>>,
-    totals: &mut Option<Tree<'_, T>>,
-) {
-    if let Some(stage) = stage {
-        // SAFETY: the caller's.
-        unsafe { stage.row_done(s) };
-    }
-    if let Some(totals) = totals {
-        totals.row_done(s, row);
+}
+
+impl<E: Element, S: Memory<E>> Work<S> for SumRuns<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        let Runs { run, per_row } = self.to.runs;
+        let ones = Affine::new(None, 1.0);
+        // Without a mean, m is +0, and x - 0 is x.
+        let standardise = Standardise::<_, Centred>::new(s, self.moments);
+        for i in 0..per_row {
+            // SAFETY: the row has these runs, and the sums have the row.
+            unsafe {
+                let [x, dy] = [self.x.add(i * run), self.dy.add(i * run)];
+                let weight = ones.of_row(0, &mut Scratch::new());
+                let terms = Projections { x, dy, weight, standardise };
+                let sums = sums::<_, _, _, _, 2>(s, run, &terms, &mut Plainly);
+                for (to, sum) in self.to.sums.into_iter().zip(sums) {
+                    to.row(self.row).add(i).write(sum);
+                }
+            }
+        }
     }
 }
 
-/// What the last pass over a row reads and writes: `n` numbers each.
+/// The gradient of a branch in one row: dx times the factor.
+struct Multiply<E> {
+    dx: Place<E>,
+    factor: Place<E>,
+    to: *mut E,
+    n: usize,
+}
+
+impl<E: Element, S: Memory<E>> Work<S> for Multiply<E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        for at in (0..self.n).step_by(S::WIDTH) {
+            let count = S::WIDTH.min(self.n - at);
+            // SAFETY: all three have `n` numbers.
+            unsafe {
+                let product = s.mul(self.factor.load(s, at, count), self.dx.load(s, at, count));
+                PlaceMut::own(self.to).store(s, at, count, product, false);
+            }
+        }
+    }
+}
+
+/// What the last pass over a row reads and writes: as many numbers each as the row has features.
 #[derive(Clone, Copy)]
-struct Pointers<T> {
-    x: *const T,
-    dy: *const T,
-    dx: Option<*mut T>,
+pub(crate) struct Pointers<E: Element> {
+    pub(crate) x: Place<E>,
+    pub(crate) dy: Place<E>,
+    /// May be the memory of `dy`.
+    pub(crate) dx: Option<PlaceMut<E>>,
+    pub(crate) upstream: Option<Place<E>>,
     /// The sums of dy x_hat and of dy over rows; do they start with this row?
-    totals: Option<([*mut T; 2], bool)>,
+    pub(crate) totals: Option<([*mut E::Acc; 2], bool)>,
+}
+
+impl<E: Element> Pointers<E> {
+    /// # Safety
+    /// The row exists and is this thread's.
+    #[inline(always)]
+    unsafe fn at(call: &Backward<'_, E>, row: usize, totals: Option<([*mut E::Acc; 2], bool)>) -> Self {
+        // SAFETY: the caller's.
+        unsafe {
+            Self {
+                x: call.x.row(row),
+                dy: Place::own(call.dy.row(row)),
+                dx: call.dx.map(|dx| dx.row(row)),
+                upstream: call.upstream.map(|upstream| upstream.row(row)),
+                totals,
+            }
+        }
+    }
+}
+
+impl<E: Element> Pointers<E> {
+    /// Write number `index` of dx, given the part of it that goes through the norm.
+    ///
+    /// # Safety
+    /// The row has the number, and it is this thread's.
+    pub(crate) unsafe fn write(&self, index: usize, dx: f64) {
+        // SAFETY: the caller's.
+        unsafe {
+            let dx = dx + self.upstream.map_or(-0.0, |upstream| upstream.number(index).to_f64());
+            if let Some(to) = self.dx {
+                to.write(index, dx);
+            }
+        }
+    }
 }
 
 /// dx = rstd (weight dy - mean(u) - x_hat mean(u x_hat)), and dy x_hat and dy added to the totals.
-struct Differentiate<'a, T, V, K> {
-    of: Pointers<T>,
-    weight: Numbers<'a, T>,
+#[derive(Clone, Copy)]
+struct Differentiate<E: Element, V, K> {
+    of: Pointers<E>,
+    weight: Numbers<E>,
     standardise: Standardise<V, K>,
     along_x_hat: V,
     minus_along_ones: V,
 }
 
-impl<'a, T: Real, V: Copy, K: Kind> Differentiate<'a, T, V, K> {
+impl<E: Element, V: Copy, K: Kind> Differentiate<E, V, K> {
     #[inline(always)]
-    fn new<S: Vector<T, V = V>>(s: S, weight: Numbers<'a, T>, of: Pointers<T>, ready: Ready<T>) -> Self {
+    fn new<S: Memory<E> + Vector<E::Acc, V = V>>(
+        s: S,
+        weight: Numbers<E>,
+        of: Pointers<E>,
+        ready: Ready<E::Acc>,
+    ) -> Self {
         let Ready { moments, means: [along_x_hat, along_ones] } = ready;
         let standardise = Standardise::new(s, moments);
         let minus_along_ones = s.splat(along_ones.neg());
@@ -302,15 +451,15 @@ impl<'a, T: Real, V: Copy, K: Kind> Differentiate<'a, T, V, K> {
     }
 }
 
-impl<T: Real, S: Vector<T>, K: Kind> Write<T, S> for Differentiate<'_, T, S::V, K> {
+impl<E: Element, S: Memory<E>, K: Kind> Write<E, S> for Differentiate<E, S::V, K> {
     #[inline(always)]
     unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool) {
         // SAFETY: the caller's.
         unsafe {
-            let dy = load(s, self.of.dy, at, count);
-            let x_hat = self.standardise.apply(s, load(s, self.of.x, at, count));
+            let dy = self.of.dy.load(s, at, count);
+            let x_hat = self.standardise.apply(s, self.of.x.load(s, at, count));
             if let Some(([dweight, dbias], fresh)) = self.of.totals {
-                let zero = s.splat(T::from_f64(0.0));
+                let zero = s.splat(E::Acc::from_f64(0.0));
                 let [w, b] =
                     if fresh { [zero; 2] } else { [dweight, dbias].map(|sum| load(s, sum, at, count)) };
                 store(s, dweight, at, count, s.fma(dy, x_hat, w));
@@ -318,31 +467,35 @@ impl<T: Real, S: Vector<T>, K: Kind> Write<T, S> for Differentiate<'_, T, S::V, 
             }
             if let Some(dx) = self.of.dx {
                 // The u that the means were taken of, so that a row of one number has no gradient.
-                let u = s.mul(self.weight.get(s, at, count), dy);
+                let u = s.mul(self.weight.get_offset(s, at, count), dy);
                 let orthogonal = s.fnma(x_hat, self.along_x_hat, s.add(u, self.minus_along_ones));
-                let value = s.mul(self.standardise.rstd, orthogonal);
-                if stream { s.stream(dx.add(at), value) } else { store(s, dx, at, count, value) }
+                let rstd = self.standardise.rstd;
+                let value = match self.of.upstream {
+                    None => s.mul(rstd, orthogonal),
+                    Some(upstream) => s.fma(rstd, orthogonal, upstream.load(s, at, count)),
+                };
+                dx.store(s, at, count, value, stream);
             }
         }
     }
 }
 
 /// The sums of u x_hat and, for layer norm, of u = weight dy.
-struct Projections<'a, T, V, K> {
-    x: *const T,
-    dy: *const T,
-    weight: Numbers<'a, T>,
+struct Projections<E: Element, V, K> {
+    x: Place<E>,
+    dy: Place<E>,
+    weight: Numbers<E>,
     standardise: Standardise<V, K>,
 }
 
-impl<T: Real, S: Vector<T>, K: Kind> Terms<T, S> for Projections<'_, T, S::V, K> {
+impl<E: Element, S: Memory<E>, K: Kind> Terms<E::Acc, S> for Projections<E, S::V, K> {
     const SUMS: usize = if K::CENTRED { 2 } else { 1 };
 
     #[inline(always)]
     unsafe fn add(&self, s: S, at: usize, count: usize, [along_x_hat, along_ones]: [S::V; 2]) -> [S::V; 2] {
         // SAFETY: the caller's: the row has these positions. In the other lanes dy is +0.
         let (x, dy, weight) = unsafe {
-            (load(s, self.x, at, count), load(s, self.dy, at, count), self.weight.get(s, at, count))
+            (self.x.load(s, at, count), self.dy.load(s, at, count), self.weight.get_offset(s, at, count))
         };
         let mut x_hat = self.standardise.apply(s, x);
         if count < S::WIDTH {

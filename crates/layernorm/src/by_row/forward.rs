@@ -1,130 +1,179 @@
 //! The forward loop over rows.
 
+use super::add::Add;
 use super::last_pass::{LastPass, Write};
 use super::stage::Stage;
 use super::*;
-use crate::rows::{Shape, Source};
+use crate::rows::Shape;
 use crate::vector::{Body, dispatch};
-use crate::{Error, Params, Rows, RowsMut, Run, threads, wide};
+use crate::{Companion, Error, Params, Rounding, Rows, RowsMut, Run, threads, wide};
 use std::ops::Range;
 
 /// A checked forward call.
-#[derive(Clone, Copy)]
-pub(crate) struct Forward<'a, T> {
-    shape: Shape,
-    x: Source<'a, T>,
-    y: Target<'a, T>,
-    params: Params<'a, T>,
-    eps: T,
-    saved: Option<Columns<Target<'a, T>>>,
+pub(crate) struct Forward<'a, E: Element> {
+    pub(crate) shape: Shape,
+    pub(crate) x: Mixed<'a, E>,
+    pub(crate) y: Target<'a, E>,
     /// Is `y` the memory of `x`? Then it is in cache when it is written.
-    in_place: bool,
+    pub(crate) in_place: bool,
+    pub(crate) weight: Affine<'a, E>,
+    pub(crate) bias: Affine<'a, E>,
+    pub(crate) form: Form<E::Acc>,
+    pub(crate) rounding: Rounding,
+    pub(crate) saved: Option<Columns<Target<'a, E::Acc>>>,
+    /// What makes the rows of `x`.
+    pub(crate) add: Option<Add<'a, E>>,
+    /// The rows to take, if not all.
+    pub(crate) only: Option<&'a [usize]>,
 }
 
-impl<'a, T: Real> Forward<'a, T> {
-    pub(crate) fn new(
-        x: Rows<'a, T>,
-        params: Params<'a, T>,
-        y: RowsMut<'a, T>,
-        saved: Option<Columns<Target<'a, T>>>,
+impl<'a, E: Element> Forward<'a, E> {
+    /// From `x` to `y`.
+    pub(crate) fn new<P: Companion<E>>(
+        x: Rows<'a, E>,
+        params: Params<'a, P>,
+        y: RowsMut<'a, E>,
+        saved: Option<Columns<Target<'a, E::Acc>>>,
     ) -> Result<Self, Error> {
         let shape = x.shape();
         y.shape().expect("y", shape)?;
-        let eps = params.check(shape.features)?;
-        Ok(Self { shape, x: x.source(), y: y.target(), params, eps, saved, in_place: false })
+        Self::over(shape, [Mixed::Own(x.source())], y.target(), params, saved)
     }
 
-    pub(crate) fn in_place(
-        x: RowsMut<'a, T>,
-        params: Params<'a, T>,
-        saved: Option<Columns<Target<'a, T>>>,
+    /// From `x` to `x`.
+    pub(crate) fn in_place<P: Companion<E>>(
+        x: RowsMut<'a, E>,
+        params: Params<'a, P>,
+        saved: Option<Columns<Target<'a, E::Acc>>>,
     ) -> Result<Self, Error> {
         let shape = x.shape();
-        let eps = params.check(shape.features)?;
         let (x, y) = x.in_place();
-        Ok(Self { shape, x, y, params, eps, saved, in_place: true })
+        Ok(Self { in_place: true, ..Self::over(shape, [Mixed::Own(x)], y, params, saved)? })
+    }
+
+    /// From memory of this shape to memory of this shape.
+    pub(crate) fn over<P: Companion<E>>(
+        shape: Shape,
+        [x]: [Mixed<'a, E>; 1],
+        y: Target<'a, E>,
+        params: Params<'a, P>,
+        saved: Option<Columns<Target<'a, E::Acc>>>,
+    ) -> Result<Self, Error> {
+        let form = Form::new(params.eps, shape.features)?;
+        let [weight, bias] = params.affine(shape.features)?;
+        let (in_place, rounding) = (false, Rounding::Once);
+        Ok(Self { shape, x, y, in_place, weight, bias, form, rounding, saved, add: None, only: None })
     }
 
     /// Run the call. (By way of a function that is not generic, so that the loops are compiled in this
     /// crate, once, and not in each that uses it.)
     pub(crate) fn run(self, statistics: Statistics, run: Run) -> Result<(), Error> {
-        T::forward(self, statistics, run)
+        E::forward(&self, statistics, run)
     }
 
-    pub(crate) fn run_kind<K: Kind>(self, run: Run) -> Result<(), Error> {
+    pub(crate) fn run_kind<K: Kind>(&self, run: Run) -> Result<(), Error> {
         let level = run.level()?;
-        let features = self.shape.features;
+        let Shape { features, .. } = self.shape;
+        let rows = self.only.map_or(self.shape.rows, <[usize]>::len);
         if features == 0 {
             return Ok(());
         }
-        let weight = Affine::new(self.params.weight, 1.0, features);
-        let bias = Affine::new(self.params.bias, -0.0, features);
-        let parts = threads::parts(run.threads(), self.shape.rows, features);
-        threads::over_rows(parts, self.shape.rows, |rows| {
-            let (weight, bias) = (weight.numbers(), bias.numbers());
-            dispatch(level, Part { call: &self, rows, kind: PhantomData::<K>, weight, bias });
+        let parts = threads::parts(run.threads(), rows, features);
+        threads::over_rows(parts, rows, |rows| {
+            dispatch(level, Part { call: self, rows, kind: PhantomData::<K> });
         });
         Ok(())
     }
 
     fn streams(&self) -> bool {
-        !self.in_place && self.shape.bytes::<T>() >= STREAM_FROM
+        !self.in_place && self.shape.bytes::<E>() >= STREAM_FROM
+    }
+
+    /// The row at a position among those to take.
+    fn row(&self, position: usize) -> usize {
+        self.only.map_or(position, |only| only[position])
     }
 }
 
 /// Some rows of a call.
-struct Part<'a, T, K> {
-    call: &'a Forward<'a, T>,
+struct Part<'a, 'b, E: Element, K> {
+    call: &'b Forward<'a, E>,
     rows: Range<usize>,
     kind: PhantomData<K>,
-    weight: Numbers<'a, T>,
-    bias: Numbers<'a, T>,
 }
 
-impl<T: Real, K: Kind> Body<T> for Part<'_, T, K> {
+impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Vector<T>>(self, s: S) {
-        let Self { call, rows, weight, bias, .. } = self;
-        let n = call.shape.features;
-        let streams = call.streams();
+    fn run<S: Memory<E>>(self, s: S) {
+        let Self { call, rows, .. } = self;
+        let (n, form) = (call.shape.features, &call.form);
+        let streams = S::STREAMS && call.streams();
         let Some(last) = rows.clone().last() else { return };
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
-            let row_at = |row: usize| call.x.row(last.min(row));
+            let row_at = |position: usize| call.x.row(call.row(last.min(position)));
             let start = rows.start;
-            let mut stage = if streams { Stage::new(call.y, start, n) } else { None };
+            let mut stage = if streams && call.only.is_none() { Stage::new(call.y, start, n) } else { None };
             let stream = streams && stage.is_none();
-            let (x, y) = (row_at(start), call.y.row(start));
-            let standardise = Standardise::<_, K>::new(s, Moments::none());
-            let nothing = Normalise { x, y, weight, bias, standardise };
+            let [mut weights, mut biases] = [Scratch::new(), Scratch::new()];
+            let nothing = Normalise::<E, _, K> {
+                x: row_at(start),
+                y: call.y.row(call.row(start)),
+                weight: call.weight.of_row(0, &mut weights),
+                bias: call.bias.of_row(0, &mut biases),
+                round: false,
+                standardise: Standardise::new(s, Moments::none()),
+            };
             let mut write = LastPass::start(s, nothing, n, n, None);
-            for row in rows {
-                let x = row_at(row);
-                let ahead = row_at(row + 1);
-                let fast = if streams {
-                    let fast = statistics::<T, S, K, _>(s, x, n, call.eps, &mut write, ahead);
+            for position in rows {
+                let row = call.row(position);
+                let mut x = call.x.row(row);
+                let ahead = row_at(position + 1);
+                if let Some(add) = &call.add {
+                    x = if streams {
+                        add.row(s, row, n, &mut write)
+                    } else {
+                        add.row(s, row, n, &mut Nothing)
+                    };
+                }
+                let fast = if streams && call.add.is_none() {
+                    let fast = statistics::<E, S, K, _>(s, x, form, &mut write, ahead);
                     write.finish(s);
                     fast
                 } else {
-                    // In cache there is nothing to wait for, and a sum by itself takes several blocks at once.
-                    write.finish(s);
-                    statistics::<T, S, K, _>(s, x, n, call.eps, &mut Nothing, ahead)
+                    if streams {
+                        write.finish(s);
+                    }
+                    s.outlined(InCache::<E, K>::new(x, form))
                 };
-                if let Some(stage) = stage.as_mut().filter(|_| row > start) {
+                if let Some(stage) = stage.as_mut().filter(|_| position > start) {
                     stage.row_done(s);
                 }
                 let y = stage.as_mut().map_or(call.y.row(row), Stage::slot);
-                let moments = fast.unwrap_or_else(|| wide::forward::<T, K>(x, y, n, call.eps, &call.params));
+                let moments = fast.unwrap_or_else(|| wide::forward::<E, K>(call, row, x, y));
                 if let Some(saved) = call.saved {
                     saved.set(row, moments);
                 }
                 let at = if fast.is_some() { 0 } else { n };
-                let normalise = Normalise { x, y, weight, bias, standardise: Standardise::new(s, moments) };
+                let normalise = Normalise {
+                    x,
+                    y,
+                    weight: call.weight.of_row(row, &mut weights),
+                    bias: call.bias.of_row(row, &mut biases),
+                    round: call.rounding.rounds::<E>(call.weight.is_wide()),
+                    standardise: Standardise::new(s, moments),
+                };
                 write = LastPass::start(s, normalise, at, n, stream.then_some(y));
+                if !streams {
+                    // In cache there is nothing to wait for.
+                    write.run(s);
+                }
             }
-            write.finish(s);
+            if streams {
+                write.finish(s);
+            }
             if let Some(stage) = &mut stage {
                 stage.row_done(s);
                 stage.finish(s);
@@ -139,22 +188,28 @@ impl<T: Real, K: Kind> Body<T> for Part<'_, T, K> {
 /// y = fma(x_hat, weight, bias).
 ///
 /// The pointers are valid for a row.
-struct Normalise<'a, T, V, K> {
-    x: *const T,
-    y: *mut T,
-    weight: Numbers<'a, T>,
-    bias: Numbers<'a, T>,
+#[derive(Clone, Copy)]
+struct Normalise<E: Element, V, K> {
+    x: Place<E>,
+    y: *mut E,
+    weight: Numbers<E>,
+    bias: Numbers<E>,
+    /// Is x_hat rounded to an element first?
+    round: bool,
     standardise: Standardise<V, K>,
 }
 
-impl<T: Real, S: Vector<T>, K: Kind> Write<T, S> for Normalise<'_, T, S::V, K> {
+impl<E: Element, S: Memory<E>, K: Kind> Write<E, S> for Normalise<E, S::V, K> {
     #[inline(always)]
     unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool) {
         // SAFETY: the caller's.
         unsafe {
-            let x_hat = self.standardise.apply(s, load(s, self.x, at, count));
-            let y = s.fma(x_hat, self.weight.get(s, at, count), self.bias.get(s, at, count));
-            if stream { s.stream(self.y.add(at), y) } else { store(s, self.y, at, count, y) }
+            let mut x_hat = self.standardise.apply(s, self.x.load(s, at, count));
+            if E::NARROW && self.round {
+                x_hat = Memory::<E>::rounded(s, x_hat);
+            }
+            let y = s.fma(x_hat, self.weight.get_offset(s, at, count), self.bias.get(s, at, count));
+            PlaceMut::own(self.y).store(s, at, count, y, stream);
         }
     }
 }

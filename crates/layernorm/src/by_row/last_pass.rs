@@ -1,11 +1,13 @@
 //! The last pass over a row, the one that writes: cut into steps that go beside the first pass over the next row.
 
-use crate::Real;
+use crate::Element;
 use crate::order::Beside;
-use crate::vector::{LINE, Vector};
+use crate::real::private::Number;
+use crate::vector::{LINE, Memory, Work};
+use std::marker::PhantomData;
 
 /// What a last pass does.
-pub(super) trait Write<T: Real, S: Vector<T>> {
+pub(super) trait Write<E: Element, S: Memory<E>>: Copy {
     /// `count` numbers from `at` on, past the cache if `stream`.
     ///
     /// # Safety
@@ -15,31 +17,32 @@ pub(super) trait Write<T: Real, S: Vector<T>> {
 }
 
 /// `write` over the numbers of a row from `at` on.
-pub(super) struct LastPass<W> {
+pub(super) struct LastPass<E, W> {
     write: W,
+    elements: PhantomData<E>,
     at: usize,
     /// The row's length.
     n: usize,
     stream: bool,
 }
 
-impl<W> LastPass<W> {
+impl<E: Element, W> LastPass<E, W> {
     /// Over the numbers from `at` on. With an output to `stream` to, as far as its first line at once.
     ///
     /// # Safety
     /// The row has `n >= at` numbers, and so has the output.
     #[inline(always)]
-    pub(super) unsafe fn start<T: Real, S: Vector<T>>(
+    pub(super) unsafe fn start<S: Memory<E>>(
         s: S,
         write: W,
         at: usize,
         n: usize,
-        stream: Option<*mut T>,
+        stream: Option<*mut E>,
     ) -> Self
     where
-        W: Write<T, S>,
+        W: Write<E, S>,
     {
-        let mut pass = Self { write, at, n, stream: stream.is_some() };
+        let mut pass = Self { write, elements: PhantomData, at, n, stream: stream.is_some() };
         if let Some(output) = stream {
             // SAFETY: as far as the row goes.
             unsafe { pass.plain(s, n.min(at.saturating_add(output.wrapping_add(at).align_offset(LINE)))) };
@@ -47,18 +50,38 @@ impl<W> LastPass<W> {
         pass
     }
 
-    /// What is left.
+    /// What is left, of a pass that ran beside another: not much.
     ///
     /// # Safety
     /// The row is as it was at the start.
     #[inline(always)]
-    pub(super) unsafe fn finish<T: Real, S: Vector<T>>(&mut self, s: S)
+    pub(super) unsafe fn finish<S: Memory<E>>(&mut self, s: S)
     where
-        W: Write<T, S>,
+        W: Write<E, S>,
+    {
+        // SAFETY: the caller's.
+        unsafe {
+            if self.n - self.at >= E::Acc::LANES {
+                let Self { write, at, n, stream, elements } = *self;
+                s.outlined(Rest(Self { write, at, n, stream, elements }));
+                self.at = n - (n - at) % E::Acc::LANES;
+            }
+            self.plain(s, self.n);
+        }
+    }
+
+    /// All of it, by itself.
+    ///
+    /// # Safety
+    /// The row is as it was at the start.
+    #[inline(always)]
+    pub(super) unsafe fn run<S: Memory<E>>(&mut self, s: S)
+    where
+        W: Write<E, S>,
     {
         // SAFETY: as far as the row goes.
         unsafe {
-            while self.n - self.at >= T::LANES {
+            while self.n - self.at >= E::Acc::LANES {
                 self.step::<2>(s);
             }
             self.plain(s, self.n);
@@ -70,9 +93,9 @@ impl<W> LastPass<W> {
     /// # Safety
     /// `end <= n`.
     #[inline(always)]
-    unsafe fn plain<T: Real, S: Vector<T>>(&mut self, s: S, end: usize)
+    unsafe fn plain<S: Memory<E>>(&mut self, s: S, end: usize)
     where
-        W: Write<T, S>,
+        W: Write<E, S>,
     {
         while self.at < end {
             let count = S::WIDTH.min(end - self.at);
@@ -83,12 +106,28 @@ impl<W> LastPass<W> {
     }
 }
 
-impl<T: Real, S: Vector<T>, W: Write<T, S>> Beside<T, S> for LastPass<W> {
+/// The full steps that are left of a pass.
+struct Rest<E, W>(LastPass<E, W>);
+
+impl<E: Element, S: Memory<E>, W: Write<E, S>> Work<S> for Rest<E, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        let Self(mut pass) = self;
+        while pass.n - pass.at >= E::Acc::LANES {
+            // SAFETY: a step is left, in a row that `finish` promises to be as at the start.
+            unsafe { pass.step::<2>(s) };
+        }
+    }
+}
+
+impl<E: Element, S: Memory<E>, W: Write<E, S>> Beside<E::Acc, S> for LastPass<E, W> {
     const STREAMS: bool = true;
 
     #[inline(always)]
-    unsafe fn step<const LINES: usize>(&mut self, s: S) {
-        let count = LINES * (LINE / size_of::<T>());
+    unsafe fn step<const HALVES: usize>(&mut self, s: S) {
+        let count = HALVES * (E::Acc::LANES / 2);
         if self.n - self.at < count {
             return;
         }

@@ -6,9 +6,10 @@
 //! shards show in a bit.
 
 use crate::order::{CHUNK, Carry, Nothing, sums};
+use crate::rows::Place;
 use crate::rows::{Shape, Target};
 use crate::threads::share;
-use crate::vector::{Body, LINE, Vector, dispatch};
+use crate::vector::{Body, LINE, Memory, Vector, dispatch};
 use crate::{Error, Level, Real, Workspace};
 use std::ops::Range;
 
@@ -170,7 +171,7 @@ impl<T: Real> Body<T> for Finish<'_, '_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Vector<T>>(self, s: S) {
+    fn run<S: Memory<T>>(self, s: S) {
         let Self { totals, outputs, accumulate } = self;
         let (n, shards) = (totals.split.shape.features, totals.split.shards);
         let mut carry = Carry::starting_at(totals.split.first_shard);
@@ -199,8 +200,9 @@ impl<T: Real> Body<T> for Finish<'_, '_, T> {
             let Some(output) = output else { continue };
             let total = total.map_or(&[][..], |halves| halves[i]);
             // SAFETY: the slice has as many numbers as it says.
-            let [sum, _] =
-                unsafe { sums::<_, _, _, _, 1>(s, total.len(), &Sum(total.as_ptr()), &mut Nothing) };
+            let [sum, _] = unsafe {
+                sums::<_, _, _, _, 1>(s, total.len(), &Sum(Place::own(total.as_ptr())), &mut Nothing)
+            };
             let per_unit = output.len() == n;
             for (j, output) in output.iter_mut().enumerate() {
                 // Of no rows there is no total.

@@ -1,7 +1,8 @@
 //! 128-bit vectors of aarch64. No streaming stores and no prefetch on stable Rust: both are plain here.
 
-use super::{Body, Vector};
-use crate::Real;
+use super::{Body, Memory, Vector, Work};
+use crate::Element;
+use half::{bf16, f16};
 use std::arch::aarch64::*;
 
 /// Proof of NEON.
@@ -11,8 +12,16 @@ pub(crate) struct Neon(());
 /// # Safety
 /// The machine has NEON.
 #[target_feature(enable = "neon")]
-pub(super) unsafe fn run<T: Real, B: Body<T>>(body: B) -> B::Output {
-    T::run_neon(body, Neon(()))
+pub(super) unsafe fn run<E: Element, B: Body<E>>(body: B) -> B::Output {
+    E::run_neon(body, Neon(()))
+}
+
+/// # Safety
+/// As [`run`].
+#[inline(never)]
+#[target_feature(enable = "neon")]
+unsafe fn outlined<W: Work<Neon>>(s: Neon, work: W) -> W::Output {
+    work.run(s)
 }
 
 macro_rules! neon {
@@ -24,6 +33,13 @@ macro_rules! neon {
             type V = $v;
             type Lanes = [$v; 8];
             const WIDTH: usize = $width;
+            const STREAMS: bool = false;
+
+            #[inline(always)]
+            fn outlined<W: Work<Self>>(self, work: W) -> W::Output {
+                // SAFETY: the token.
+                unsafe { outlined(self, work) }
+            }
 
             instructions!($t, $v, $splat, $add, $sub, $mul, $load, $store);
 
@@ -82,7 +98,7 @@ macro_rules! neon {
             #[inline(always)]
             fn fence(self) {}
             #[inline(always)]
-            fn prefetch(self, _: *const $t) {}
+            fn prefetch(self, _: *const u8) {}
         }
     };
 }
@@ -123,4 +139,19 @@ neon!(
 #[target_feature(enable = "neon")]
 fn total_f32(v: float32x4_t) -> f32 {
     vpadds_f32(vget_low_f32(vpaddq_f32(v, v)))
+}
+
+halves_one_by_one!(Neon, f16, 4, of_array, to_array);
+halves_one_by_one!(Neon, bf16, 4, of_array, to_array);
+
+fn of_array(array: [f32; 4]) -> float32x4_t {
+    // SAFETY: every aarch64 has NEON; the array holds a register.
+    unsafe { vld1q_f32(array.as_ptr()) }
+}
+
+fn to_array(v: float32x4_t) -> [f32; 4] {
+    let mut array = [0.0; 4];
+    // SAFETY: every aarch64 has NEON; the array has room for a register.
+    unsafe { vst1q_f32(array.as_mut_ptr(), v) };
+    array
 }

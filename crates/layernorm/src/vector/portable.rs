@@ -1,14 +1,20 @@
 //! Arrays in place of registers: every processor has these.
 
-use super::{Body, Vector};
-use crate::Real;
+use super::{Body, Memory, Vector, Work};
+use crate::Element;
+use half::{bf16, f16};
 
 /// Arrays of eight.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 
-pub(super) fn run<T: Real, B: Body<T>>(body: B) -> B::Output {
-    T::run_portable(body, Portable)
+pub(super) fn run<E: Element, B: Body<E>>(body: B) -> B::Output {
+    E::run_portable(body, Portable)
+}
+
+#[inline(never)]
+fn outlined<W: Work<Portable>>(s: Portable, work: W) -> W::Output {
+    work.run(s)
 }
 
 const WIDTH: usize = 8;
@@ -19,6 +25,12 @@ macro_rules! portable {
             type V = [$t; WIDTH];
             type Lanes = [[$t; WIDTH]; $registers];
             const WIDTH: usize = WIDTH;
+            const STREAMS: bool = false;
+
+            #[inline(always)]
+            fn outlined<W: Work<Self>>(self, work: W) -> W::Output {
+                outlined(self, work)
+            }
 
             #[inline(always)]
             fn splat(self, value: $t) -> Self::V {
@@ -95,10 +107,17 @@ macro_rules! portable {
             #[inline(always)]
             fn fence(self) {}
             #[inline(always)]
-            fn prefetch(self, _: *const $t) {}
+            fn prefetch(self, _: *const u8) {}
         }
     };
 }
 
 portable!(f32, 4);
 portable!(f64, 2);
+
+halves_one_by_one!(Portable, f16, 8, same, same);
+halves_one_by_one!(Portable, bf16, 8, same, same);
+
+fn same(array: [f32; WIDTH]) -> [f32; WIDTH] {
+    array
+}

@@ -310,7 +310,8 @@ fn no_rows_of_huge_size() {
             workspace: &mut Workspace::new(),
         };
         let gradients = Gradients { dx: None, params: Some(params) };
-        layernorm::layer_norm_backward(none(), none(), Params::default(), None, gradients, best()).unwrap();
+        layernorm::layer_norm_backward(none(), none(), Params::<f32>::default(), None, gradients, best())
+            .unwrap();
         assert_eq!(dweight, [0.0]);
     }
 }
@@ -329,7 +330,7 @@ fn the_last_row_indices_work() {
             workspace: &mut Workspace::new(),
         };
         let (x, gradients) = (Rows::new(&x, 2).unwrap(), Gradients { dx: None, params: Some(params) });
-        layernorm::layer_norm_backward(x, x, Params::default(), None, gradients, best()).unwrap();
+        layernorm::layer_norm_backward(x, x, Params::<f32>::default(), None, gradients, best()).unwrap();
         dweight
     });
     results.iter_mut().for_each(|dweight| assert!(dweight[1] > 5.0, "{dweight:?}"));

@@ -1,0 +1,237 @@
+//! The types that numbers are stored in.
+
+use crate::by_row::{Centred, Statistics, Uncentred, backward::Backward, forward::Forward};
+#[cfg(target_arch = "aarch64")]
+use crate::vector::neon::Neon;
+use crate::vector::{Body, portable::Portable};
+#[cfg(target_arch = "x86_64")]
+use crate::vector::{avx2::Avx2, avx512::Avx512};
+use crate::{Error, ParamGradients, Real, Run};
+use half::{bf16, f16};
+
+/// A type that tensors hold: `f32`, `f64`, [`half::f16`] or [`half::bf16`]. Sealed.
+///
+/// Halves are read as f32, exactly; sums and statistics are f32; and results are rounded once, to nearest even.
+///
+/// ```
+/// use half::bf16;
+/// use layernorm::{Params, Rows, RowsMut, Run, layer_norm};
+///
+/// let x = [1.0, 2.0, 3.0, 4.0].map(bf16::from_f32);
+/// let mut y = [bf16::ZERO; 4];
+/// let params = Params { weight: Some(&[2.0f32]), eps: 0.0, ..Params::default() }; // in f32; bf16 would do too
+/// layer_norm(Rows::new(&x, 2)?, params, RowsMut::new(&mut y, 2)?, None, Run::default())?;
+/// assert_eq!(y.map(f32::from), [-2.0, 2.0, -2.0, 2.0]);
+/// # Ok::<(), layernorm::Error>(())
+/// ```
+pub trait Element: Copy + Send + Sync + std::fmt::Debug + private::Stored + 'static {
+    /// The type of sums and statistics: f64 for f64, f32 for all others.
+    type Acc: Real;
+}
+
+impl Element for f32 {
+    type Acc = Self;
+}
+impl Element for f64 {
+    type Acc = Self;
+}
+impl Element for f16 {
+    type Acc = f32;
+}
+impl Element for bf16 {
+    type Acc = f32;
+}
+
+/// A type that parameters and residuals beside elements `E` may have: `E` itself, or f32 beside halves. Sealed.
+///
+/// ```
+/// fn fits<E: layernorm::Element, P: layernorm::Companion<E>>() {}
+/// fits::<f64, f64>();
+/// fits::<half::f16, f32>();
+/// ```
+pub trait Companion<E: Element>: Element<Acc = E::Acc> + private::Beside<E> {}
+
+impl<E: Element> Companion<E> for E {}
+impl Companion<f16> for f32 {}
+impl Companion<bf16> for f32 {}
+
+/// Numbers beside elements `E`, in the elements' own type or in the one that they accumulate in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Values<'a, E: Element> {
+    Own(&'a [E]),
+    Wide(&'a [E::Acc]),
+}
+
+impl<E: Element> Values<'_, E> {
+    pub(crate) fn len(self) -> usize {
+        match self {
+            Self::Own(values) => values.len(),
+            Self::Wide(values) => values.len(),
+        }
+    }
+
+    pub(crate) fn get(self, index: usize) -> E::Acc {
+        match self {
+            Self::Own(values) => values[index].to_acc(),
+            Self::Wide(values) => values[index],
+        }
+    }
+}
+
+pub(crate) mod private {
+    #![allow(
+        private_interfaces,
+        private_bounds,
+        reason = "nobody outside can name these traits: they seal `Element` and `Companion`"
+    )]
+
+    use super::*;
+
+    /// Is it `E` itself?
+    pub trait Beside<E: Element>: Sized {
+        fn values(values: &[Self]) -> Values<'_, E>;
+        const WIDE: bool;
+    }
+
+    impl<E: Element> Beside<E> for E {
+        const WIDE: bool = false;
+        fn values(values: &[Self]) -> Values<'_, E> {
+            Values::Own(values)
+        }
+    }
+    impl Beside<f16> for f32 {
+        const WIDE: bool = true;
+        fn values(values: &[Self]) -> Values<'_, f16> {
+            Values::Wide(values)
+        }
+    }
+    impl Beside<bf16> for f32 {
+        const WIDE: bool = true;
+        fn values(values: &[Self]) -> Values<'_, bf16> {
+            Values::Wide(values)
+        }
+    }
+
+    /// What the kernels need of an element.
+    pub trait Stored: Sized + Copy {
+        /// Is it narrower than what it accumulates in?
+        const NARROW: bool;
+
+        fn to_acc(self) -> Self::Acc
+        where
+            Self: Element;
+        fn to_f64(self) -> f64;
+        /// Rounded once, to nearest even.
+        fn from_f64(value: f64) -> Self;
+
+        fn forward(call: &Forward<'_, Self>, statistics: Statistics, run: Run) -> Result<(), Error>
+        where
+            Self: Element;
+        fn backward(
+            call: &Backward<'_, Self>,
+            statistics: Statistics,
+            params: Option<ParamGradients<'_, Self::Acc>>,
+            run: Run,
+        ) -> Result<(), Error>
+        where
+            Self: Element;
+
+        fn run_portable<B: Body<Self>>(body: B, s: Portable) -> B::Output
+        where
+            Self: Element;
+        #[cfg(target_arch = "x86_64")]
+        fn run_avx2<B: Body<Self>>(body: B, s: Avx2) -> B::Output
+        where
+            Self: Element;
+        #[cfg(target_arch = "x86_64")]
+        fn run_avx512<B: Body<Self>>(body: B, s: Avx512) -> B::Output
+        where
+            Self: Element;
+        #[cfg(target_arch = "aarch64")]
+        fn run_neon<B: Body<Self>>(body: B, s: Neon) -> B::Output
+        where
+            Self: Element;
+    }
+
+    macro_rules! stored {
+        ($t:ty, $narrow:literal, $widen:expr, $from_f64:expr) => {
+            impl Stored for $t {
+                const NARROW: bool = $narrow;
+
+                #[inline(always)]
+                fn to_acc(self) -> <Self as Element>::Acc {
+                    $widen(self)
+                }
+                #[inline(always)]
+                fn to_f64(self) -> f64 {
+                    self.into()
+                }
+                #[inline(always)]
+                fn from_f64(value: f64) -> Self {
+                    $from_f64(value)
+                }
+
+                #[inline(never)]
+                fn forward(call: &Forward<'_, Self>, statistics: Statistics, run: Run) -> Result<(), Error> {
+                    match statistics {
+                        Statistics::Centred => call.run_kind::<Centred>(run),
+                        Statistics::Uncentred => call.run_kind::<Uncentred>(run),
+                    }
+                }
+                #[inline(never)]
+                fn backward(
+                    call: &Backward<'_, Self>,
+                    statistics: Statistics,
+                    params: Option<ParamGradients<'_, <Self as Element>::Acc>>,
+                    run: Run,
+                ) -> Result<(), Error> {
+                    match statistics {
+                        Statistics::Centred => call.run_kind::<Centred>(params, run),
+                        Statistics::Uncentred => call.run_kind::<Uncentred>(params, run),
+                    }
+                }
+
+                #[inline(always)]
+                fn run_portable<B: Body<Self>>(body: B, s: Portable) -> B::Output {
+                    body.run(s)
+                }
+                #[cfg(target_arch = "x86_64")]
+                #[inline(always)]
+                fn run_avx2<B: Body<Self>>(body: B, s: Avx2) -> B::Output {
+                    body.run(s)
+                }
+                #[cfg(target_arch = "x86_64")]
+                #[inline(always)]
+                fn run_avx512<B: Body<Self>>(body: B, s: Avx512) -> B::Output {
+                    body.run(s)
+                }
+                #[cfg(target_arch = "aarch64")]
+                #[inline(always)]
+                fn run_neon<B: Body<Self>>(body: B, s: Neon) -> B::Output {
+                    body.run(s)
+                }
+            }
+        };
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "rounding to nearest is what is wanted")]
+    fn to_f32(value: f64) -> f32 {
+        value as f32
+    }
+
+    /// To f32 such that rounding that to a half gives what rounding `value` to the half would: towards zero, with
+    /// the last bit set where anything was lost (rounding to odd).
+    fn odd(value: f64) -> f32 {
+        let nearest = to_f32(value);
+        if f64::from(nearest) == value || value.is_nan() {
+            return nearest;
+        }
+        let away = f64::from(nearest).abs() > value.abs();
+        f32::from_bits((nearest.to_bits() - u32::from(away)) | 1)
+    }
+
+    stored!(f32, false, |x| x, to_f32);
+    stored!(f64, false, |x| x, |x| x);
+    stored!(f16, true, Self::to_f32, |x| Self::from_f32(odd(x)));
+    stored!(bf16, true, Self::to_f32, |x| Self::from_f32(odd(x)));
+}
