@@ -14,6 +14,8 @@
 //! | scale norm, L2 norm, QK norm | [`scale_norm`], [`l2_norm`] and their backward | a row |
 //! | group, instance norm | [`group_norm`], [`instance_norm`] and their backward | channels and positions of a sample |
 //! | batch norm | [`batch_norm_train`], [`batch_norm_eval`], [`batch_norm_frozen`] and their backward | a channel of the batch |
+//! | Lp norm, of ONNX | [`lp_norm`], [`lp_norm_backward`] | a line along an axis |
+//! | mean-variance norm, of ONNX | [`mean_variance_norm`], [`mean_variance_norm_backward`] | any axes |
 //! | weight norm | [`weight_norm`], [`weight_norm_backward`], [`weight_norm_init`] | a unit's weights |
 //!
 //! # Conventions
@@ -22,7 +24,8 @@
 //! - `dy` is the gradient of a scalar loss by `y`; `dx`, `dweight`, `dbias` are its gradients by `x` and the
 //!   parameters. `u = weight * dy` and `r = rstd` in all formulas.
 //! - Variances are biased (divided by `n`) unless a name says otherwise. `eps` stands *inside* the root:
-//!   `rstd = 1 / sqrt(var + eps)`. [`scale_norm`] and [`l2_norm`] compare a length with it instead.
+//!   `rstd = 1 / sqrt(var + eps)`. [`scale_norm`] and [`l2_norm`] compare a length with it instead, and
+//!   [`mean_variance_norm`] adds it to the root.
 //! - Where `var + eps` is 0, `rstd` is 0: a constant row with `eps = 0` gives `y = bias` and `dx = 0`. A
 //!   length of 0 is treated alike.
 //! - Sums run in index order. The mean is taken twice, `m = mean(x)` and then `m + mean(x - m)`: so the mean
@@ -52,12 +55,15 @@
 mod adaptive;
 mod add_norm;
 mod affine;
+mod axes;
 mod batch_norm;
 mod batch_norm_eval;
 mod conditional;
 mod group_norm;
 mod l2_norm;
 mod layer_norm;
+mod lp_norm;
+mod mean_variance_norm;
 mod nchw;
 mod rms_norm;
 mod row_norm;
@@ -82,6 +88,8 @@ pub use conditional::{Table, conditional_norm, conditional_norm_backward};
 pub use group_norm::{group_norm, group_norm_backward, instance_norm, instance_norm_backward};
 pub use l2_norm::{L2Forward, ScaleNormBackward, l2_norm, l2_norm_backward, scale_norm, scale_norm_backward};
 pub use layer_norm::{layer_norm, layer_norm_backward};
+pub use lp_norm::{LpForward, lp_norm, lp_norm_backward};
+pub use mean_variance_norm::{mean_variance_norm, mean_variance_norm_backward};
 pub use nchw::Nchw;
 pub use rms_norm::{partial_rms_norm, partial_rms_norm_backward, rms_norm, rms_norm_backward};
 pub use row_norm::{RowNorm, Statistics};

@@ -7,6 +7,7 @@ mod gradients;
 mod gradients_of_images;
 mod identities;
 mod invariance;
+mod of_axes;
 mod panics;
 mod running_stats;
 

@@ -104,6 +104,19 @@ fn of_images() {
 }
 
 #[test]
+fn of_axes() {
+    assert_panics(|| lp_norm(&[0.0; 5], &[2, 3], 0, 1), "x holds 5 numbers, expected 6");
+    assert_panics(|| lp_norm(&[0.0; 6], &[2, 3], 2, 1), "axis 2 of an array with 2 axes");
+    assert_panics(|| lp_norm(&[0.0; 6], &[2, 3], 0, 3), "p is 3, expected 1 or 2");
+    assert_panics(|| lp_norm_backward(&[0.0; 2], &[0.0; 6], &[6], 0, 2), "dy holds 2 numbers, expected 6");
+    assert_panics(|| mean_variance_norm(&[0.0; 6], &[2, 3], &[0, 5], 0.0), "axis 5 of an array with 2 axes");
+    assert_panics(
+        || mean_variance_norm_backward(&[0.0; 2], &[0.0; 6], &[6], &[0], 0.0),
+        "dy holds 2 numbers, expected 6",
+    );
+}
+
+#[test]
 fn of_epsilon() {
     for eps in [-1e-5, f64::NAN, f64::INFINITY] {
         let message = format!("eps is {eps}, expected a finite number from 0 up");
@@ -111,6 +124,7 @@ fn of_epsilon() {
         assert_panics(|| scale_norm(&[0.0; 2], 2, 1.0, eps), &message);
         assert_panics(|| batch_norm_train(&[0.0; 6], SHAPE, Affine::NONE, eps), &message);
         assert_panics(|| group_norm(&[0.0; 6], SHAPE, 3, Affine::NONE, eps), &message);
+        assert_panics(|| mean_variance_norm(&[0.0; 2], &[2], &[0], eps), &message);
         assert_panics(|| batch_norm_fold(&RunningStats::new(2), Affine::NONE, eps), &message);
         assert_panics(|| weight_norm_init(&[0.0; 2], &[0.0; 2], 2, 1.0, eps), &message);
     }

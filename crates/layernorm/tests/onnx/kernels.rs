@@ -1,0 +1,72 @@
+//! The cases through the kernels. An operator that gets kernels is plugged in by a function, and its arm in
+//! [`kernel`].
+
+use crate::case::{Case, Operator};
+use layernorm::{Params, Real, Rows, RowsMut, Run, Stats, layer_norm, rms_norm};
+
+/// All outputs of a case, in ONNX's order.
+pub(crate) type Outputs = Vec<Vec<f64>>;
+
+pub(crate) enum Kernel {
+    Runs {
+        in_f32: fn(&Case) -> Outputs,
+        in_f64: fn(&Case) -> Outputs,
+    },
+    /// There is none, and why.
+    Pending(&'static str),
+}
+
+/// What runs an operator's cases. One without kernels says so here, and the tests print it.
+pub(crate) fn kernel(operator: Operator) -> Kernel {
+    macro_rules! runs {
+        ($function:ident) => {
+            Kernel::Runs { in_f32: $function::<f32>, in_f64: $function::<f64> }
+        };
+    }
+    match operator {
+        Operator::LayerNorm => runs!(layer),
+        Operator::RmsNorm => runs!(rms),
+        Operator::BatchNorm | Operator::BatchNormTraining => Kernel::Pending("no kernel by channel yet"),
+        Operator::InstanceNorm | Operator::GroupNorm => {
+            Kernel::Pending("no kernel by groups of channels yet")
+        }
+        Operator::L2Norm => Kernel::Pending("no kernel that divides by the length yet"),
+        Operator::L1Norm => Kernel::Pending("no kernel that divides by a sum of magnitudes yet"),
+        Operator::MeanVarianceNorm => Kernel::Pending("no kernel with eps outside the root yet"),
+    }
+}
+
+/// A number that a kernel computes in, and that takes ONNX's f32 without a rounding.
+trait Number: Real + From<f32> + Into<f64> {}
+impl<T: Real + From<f32> + Into<f64>> Number for T {}
+
+fn layer<T: Number>(case: &Case) -> Outputs {
+    let (x, weight, bias): (Vec<T>, Vec<T>, Vec<T>) = (case.input(0), case.input(1), case.input(2));
+    let features = case.features();
+    let rows = Rows::new(&x, features).expect("whole rows");
+    let params = Params { weight: Some(&weight), bias: Some(&bias), eps: case.eps() };
+    let (mut y, mut stats) = (blank::<T>(x.len()), Stats::new(rows.rows()));
+    let into = RowsMut::new(&mut y, features).expect("whole rows");
+    layer_norm(rows, params, into, Some(stats.as_mut()), Run::default()).expect("what fits");
+    vec![wide(&y), wide(&stats.mean()), wide(&stats.rstd)]
+}
+
+fn rms<T: Number>(case: &Case) -> Outputs {
+    let (x, weight): (Vec<T>, Vec<T>) = (case.input(0), case.input(1));
+    let features = case.features();
+    let params = Params { weight: Some(&weight), bias: None, eps: case.eps() };
+    let mut y = blank::<T>(x.len());
+    let into = RowsMut::new(&mut y, features).expect("whole rows");
+    rms_norm(Rows::new(&x, features).expect("whole rows"), params, into, None, Run::default())
+        .expect("what fits");
+    vec![wide(&y)]
+}
+
+/// Room for an output, full of a number that is no result.
+fn blank<T: Number>(len: usize) -> Vec<T> {
+    vec![T::from(f32::NAN); len]
+}
+
+fn wide<T: Number>(values: &[T]) -> Vec<f64> {
+    values.iter().map(|value| (*value).into()).collect()
+}
