@@ -6,13 +6,13 @@ use crate::real::private::Number;
 use crate::rows::Place;
 use crate::vector::{LINE, Memory};
 use crate::{Element, Error};
+use std::mem::MaybeUninit;
 
 /// A weight or a bias: one number a feature, one for all, or one for each run of features.
 pub(crate) struct Affine<'a, E: Element> {
     values: Option<Values<'a, E>>,
-    /// The number of all features, where there is but one. Read in the same way as one a feature, so that one loop
-    /// serves both: the same load from the first cache again and again, which no loop is short of.
-    same: Register<E::Acc>,
+    /// The number of all features, where there is but one.
+    same: E::Acc,
     /// Added to each: 1 where a weight is stored as what it differs from 1 by; -0, which adds nothing.
     offset: E::Acc,
     runs: Runs,
@@ -20,8 +20,7 @@ pub(crate) struct Affine<'a, E: Element> {
 
 /// As many numbers as the widest register has.
 #[repr(align(64))]
-#[derive(Clone, Copy)]
-struct Register<T>([T; LINE / size_of::<f32>()]);
+pub(crate) struct Register<T>([T; LINE / size_of::<f32>()]);
 
 /// Features that share a parameter: a channel's positions. A row has `per_row` runs of `run` features, and its first
 /// parameter is number `row * per_row`, modulo their number.
@@ -49,7 +48,7 @@ impl<'a, E: Element> Affine<'a, E> {
             Some(values) if values.len() > 0 => values.get(0).add(offset),
             _ => E::Acc::from_f64(absent),
         };
-        Self { values: values.filter(|values| values.len() > 1), same: Register([same; _]), offset, runs }
+        Self { values: values.filter(|values| values.len() > 1), same, offset, runs }
     }
 
     /// Check that there is one number a feature, or one for all.
@@ -65,32 +64,61 @@ impl<'a, E: Element> Affine<'a, E> {
         matches!(self.values, Some(Values::Wide(_)))
     }
 
-    /// Those of a row. `scratch` is this thread's, and of no other numbers in use.
+    /// Does a number stand for a run of features? Then [`Affine::of_runs`] has it.
     #[inline(always)]
-    pub(crate) fn of_row(&self, row: usize, scratch: &mut Scratch<E>) -> Numbers<E> {
-        let absent = E::Acc::from_f64(-0.0);
-        let Some(values) = self.values else {
-            let from = Place::wide(self.same.0.as_ptr());
-            return Numbers { from, mask: 0, offset: absent, runs: false, scratch };
+    pub(crate) fn has_runs(&self) -> bool {
+        self.values.is_some() && self.runs.run > 1
+    }
+
+    /// The number of all features, in each lane. It is read in the same way as one a feature, so that one loop serves
+    /// both: the same load from the first cache again and again, which no loop is short of.
+    #[inline(always)]
+    pub(crate) fn same(&self) -> Register<E::Acc> {
+        Register([self.same; _])
+    }
+
+    /// Those of a row, given [`Affine::same`].
+    #[inline(always)]
+    pub(crate) fn of_row(&self, row: usize, same: &Register<E::Acc>) -> Numbers<E> {
+        match self.values {
+            None => {
+                let offset = E::Acc::from_f64(-0.0);
+                Numbers { from: Place::wide(same.0.as_ptr()), mask: 0, offset }
+            }
+            Some(values) => {
+                Numbers { from: self.first_of_row(values, row), mask: usize::MAX, offset: self.offset }
+            }
+        }
+    }
+
+    /// Those of a row, by runs. `scratch` is this thread's, and of no other numbers in use.
+    #[inline(always)]
+    pub(crate) fn of_runs(&self, row: usize, scratch: &mut Scratch<E>) -> RunNumbers<E> {
+        scratch.holds = usize::MAX;
+        (scratch.from, scratch.run) = match self.values {
+            None => (Place::wide(&raw const self.same), usize::MAX),
+            Some(values) => (self.first_of_row(values, row), self.runs.run),
         };
+        RunNumbers { scratch }
+    }
+
+    #[inline(always)]
+    fn first_of_row(&self, values: Values<'a, E>, row: usize) -> Place<E> {
         let from = match values {
             Values::Own(values) => Place::own(values.as_ptr()),
             Values::Wide(values) => Place::wide(values.as_ptr()),
         };
-        let first = match self.runs.per_row {
-            0 => 0,
-            per_row => row % (values.len() / per_row) * per_row,
-        };
-        // SAFETY: a row's first parameter is one of the parameters.
-        let from = unsafe { from.add(first) };
-        scratch.of_row(from, self.runs.run);
-        Numbers { from, mask: usize::MAX, offset: self.offset, runs: self.runs.run > 1, scratch }
+        match self.runs.per_row {
+            0 => from,
+            // SAFETY: a row's first parameter is one of the parameters.
+            per_row => unsafe { from.add(row % (values.len() / per_row) * per_row) },
+        }
     }
 
     /// The one of feature `index` of a row.
     pub(crate) fn number(&self, row: usize, index: usize) -> E::Acc {
         match self.values {
-            None => self.same.0[0],
+            None => self.same,
             Some(values) => {
                 values.get((row * self.runs.per_row + index / self.runs.run) % values.len()).add(self.offset)
             }
@@ -98,9 +126,42 @@ impl<'a, E: Element> Affine<'a, E> {
     }
 }
 
-/// The numbers of runs, one for each lane.
+/// Weights or biases in one row, by position.
+pub(crate) trait Parameters<E: Element>: Copy {
+    /// The numbers for `count` features from `at` on.
+    ///
+    /// # Safety
+    /// The features exist, and what these were taken from lives.
+    unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V;
+}
+
+/// One a feature, or one for all.
+#[derive(Clone, Copy)]
+pub(crate) struct Numbers<E: Element> {
+    from: Place<E>,
+    /// Of a position: all of it, or nothing.
+    mask: usize,
+    offset: E::Acc,
+}
+
+impl<E: Element> Parameters<E> for Numbers<E> {
+    #[inline(always)]
+    unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
+        // SAFETY: the caller's: there is one number a feature; or a register of them, read from its start.
+        s.add(unsafe { self.from.load(s, at & self.mask, count) }, s.splat(self.offset))
+    }
+}
+
+/// One a run of features.
+#[derive(Clone, Copy)]
+pub(crate) struct RunNumbers<E: Element> {
+    scratch: *mut Scratch<E>,
+}
+
+/// Where the numbers of runs are spread over lanes.
 pub(crate) struct Scratch<E: Element> {
-    numbers: Register<E::Acc>,
+    /// Filled when it is asked for.
+    numbers: MaybeUninit<Register<E::Acc>>,
     /// The run that all of them are of, if it is one.
     holds: usize,
     /// The row's numbers, one a run.
@@ -110,79 +171,37 @@ pub(crate) struct Scratch<E: Element> {
 
 impl<E: Element> Scratch<E> {
     pub(crate) fn new() -> Self {
-        let numbers = Register([E::Acc::from_f64(0.0); _]);
-        Self { numbers, holds: usize::MAX, from: Place::own(std::ptr::null()), run: 1 }
+        let from = Place::own(std::ptr::null());
+        Self { numbers: MaybeUninit::uninit(), holds: usize::MAX, from, run: 1 }
     }
 
-    #[inline(always)]
-    fn of_row(&mut self, from: Place<E>, run: usize) {
-        self.holds = usize::MAX;
-        self.from = from;
-        self.run = run;
-    }
-
-    /// Where a register of the numbers of `count` features from `at` on stands. Not inlined, and said to be cold, so
-    /// that it doesn't weigh on the loops of those who have no runs.
+    /// Where a register of the numbers of `count` features from `at` on stands.
     ///
     /// # Safety
-    /// This was made ready for a row that has these features.
+    /// The scratch lives, was made ready for a row that has these features, and nobody else uses it.
     #[inline(never)]
-    #[cold]
-    unsafe fn numbers(scratch: *mut Self, at: usize, count: usize) -> *const E::Acc {
-        // SAFETY: the caller's: there is one number a run, and nobody else uses the scratch.
+    unsafe fn spread(scratch: *mut Self, at: usize, count: usize) -> *const E::Acc {
+        // SAFETY: the caller's: there is one number a run.
         unsafe {
-            let Self { numbers: Register(numbers), holds, from, run } = &mut *scratch;
-            let first = at / *run;
-            if at + count <= (first + 1) * *run {
-                if *holds != first {
-                    numbers.fill(from.number(first));
-                    *holds = first;
-                }
-            } else {
+            let Self { numbers, holds, from, run } = &mut *scratch;
+            let (first, last) = (at / *run, (at + count - 1) / *run);
+            if first < last {
                 *holds = usize::MAX;
-                for (i, number) in numbers.iter_mut().take(count).enumerate() {
-                    *number = from.number((at + i) / *run);
-                }
+                let number = |i: usize| from.number((at + i).min(at + count - 1) / *run);
+                numbers.write(Register(std::array::from_fn(number)));
+            } else if *holds != first {
+                *holds = first;
+                numbers.write(Register([from.number(first); _]));
             }
-            numbers.as_ptr()
+            numbers.as_ptr().cast()
         }
     }
 }
 
-/// An [`Affine`] in one row, by position.
-#[derive(Clone, Copy)]
-pub(crate) struct Numbers<E: Element> {
-    from: Place<E>,
-    /// Of a position: all of it, or nothing.
-    mask: usize,
-    offset: E::Acc,
-    runs: bool,
-    scratch: *mut Scratch<E>,
-}
-
-impl<E: Element> Numbers<E> {
-    /// The numbers for `count` features from `at` on.
-    ///
-    /// # Safety
-    /// The features exist, and the scratch lives.
+impl<E: Element> Parameters<E> for RunNumbers<E> {
     #[inline(always)]
-    pub(crate) unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
-        // SAFETY: the caller's: there is one number a feature; or a register of them, read from its start.
-        unsafe {
-            if self.runs {
-                return s.load(Scratch::numbers(self.scratch, at, count));
-            }
-            self.from.load(s, at & self.mask, count)
-        }
-    }
-
-    /// As [`Numbers::get`], with the offset.
-    ///
-    /// # Safety
-    /// As [`Numbers::get`].
-    #[inline(always)]
-    pub(crate) unsafe fn get_offset<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
-        // SAFETY: the caller's.
-        s.add(unsafe { self.get(s, at, count) }, s.splat(self.offset))
+    unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
+        // SAFETY: the caller's; a register holds what was spread.
+        unsafe { s.load(Scratch::spread(self.scratch, at, count)) }
     }
 }

@@ -21,7 +21,7 @@ mod last_pass;
 mod stage;
 mod totals;
 
-use crate::affine::{Affine, Numbers, Scratch};
+use crate::affine::{Affine, Parameters, Register, Scratch};
 use crate::element::private::Stored;
 use crate::form::{Form, in_range};
 use crate::order::{Beside, Nothing, Plainly, Terms, sums};
@@ -196,7 +196,7 @@ impl<E: Element> PlaceMut<E> {
 /// # Safety
 /// `from` is valid for reads of `at + count` numbers.
 #[inline(always)]
-unsafe fn load<T: Real, S: Vector<T>>(s: S, from: *const T, at: usize, count: usize) -> S::V {
+pub(crate) unsafe fn load<T: Real, S: Vector<T>>(s: S, from: *const T, at: usize, count: usize) -> S::V {
     // SAFETY: the caller's.
     unsafe { if count == S::WIDTH { s.load(from.add(at)) } else { s.load_first(from.add(at), count) } }
 }
