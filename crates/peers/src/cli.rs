@@ -30,8 +30,8 @@ is missing, their columns say so and the rest runs. To have them:
   python3 -m venv venv && venv/bin/pip install torch onnxruntime onnx numpy
   layernorm-peers --python venv/bin/python
 
-Exit status: 0 done, 2 bad use or input, 130 Ctrl-C. The largest shapes need 10 GiB of memory: a quiet machine, and
-about an hour for all of it. Look at the ratios.
+Exit status: 0 done, 2 bad use or input, 130 Ctrl-C. The largest shapes need 10 GiB of memory, and all
+of it about half an hour of a quiet machine. Look at the ratios.
 
 Examples:
   layernorm-peers --quick
@@ -40,7 +40,7 @@ Examples:
   layernorm-peers --operators group_norm --peers torch,onnxruntime"
 )]
 pub struct Cli {
-    /// A few shapes and rounds only: about two minutes
+    /// A few shapes and rounds only: about a minute
     #[arg(long)]
     pub quick: bool,
     /// Rows x features, or NxCxHxW for the norms of images, separated by commas [default: from 1x768 to 268 MB]

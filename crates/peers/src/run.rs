@@ -46,15 +46,15 @@ const QUICK: &[&[usize]] = &[&[1, 768], &[512, 768], &[2048, 4096], &[2, 320, 32
 pub fn run(cli: &Cli, stop: &AtomicBool) -> Result<Report, Error> {
     let start = Instant::now();
     let cases = cases(cli)?;
-    let session = Session::new(cli, stop)?;
+    let setup = Setup::new(cli, stop)?;
     let dtypes = if cli.dtypes.is_empty() { &[Dtype::F32][..] } else { &cli.dtypes };
-    let steps = cases.len() * dtypes.len() * session.directions.len() * session.pools.len();
+    let steps = cases.len() * dtypes.len() * setup.directions.len() * setup.pools.len();
     let bar = console::progress(steps as u64, "peers");
     let (mut lines, mut notes) = (Vec::new(), Notes::default());
     for (shape, operator) in &cases {
         for &dtype in dtypes {
             bar.set_message(format!("{shape} {} {}", operator.name(), dtype.name()));
-            let mut sheet = Sheet { session: &session, bar: &bar, lines: &mut lines, notes: &mut notes };
+            let mut sheet = Sheet { setup: &setup, bar: &bar, lines: &mut lines, notes: &mut notes };
             match dtype {
                 Dtype::F32 => sheet.fill::<f32>(*operator, shape)?,
                 Dtype::F64 => sheet.fill::<f64>(*operator, shape)?,
@@ -67,14 +67,14 @@ pub fn run(cli: &Cli, stop: &AtomicBool) -> Result<Report, Error> {
     Ok(Report {
         command: cli.command_line(),
         level: layernorm::Run::default().level()?.to_string(),
-        versions: session
+        versions: setup
             .peers
             .versions()
             .into_iter()
             .map(|(peer, version)| Version { peer, version })
             .collect(),
         lines,
-        notes: notes.all(session.rounds),
+        notes: notes.all(setup.rounds),
         seconds: start.elapsed().as_secs_f64(),
     })
 }
@@ -99,7 +99,7 @@ fn cases(cli: &Cli) -> Result<Vec<(Shape, Operator)>, Error> {
 }
 
 /// How to measure, and with whom.
-struct Session<'a> {
+struct Setup<'a> {
     peers: Peers,
     directions: Vec<Direction>,
     /// Each number of threads, with its pool.
@@ -108,7 +108,7 @@ struct Session<'a> {
     stop: &'a AtomicBool,
 }
 
-impl<'a> Session<'a> {
+impl<'a> Setup<'a> {
     fn new(cli: &Cli, stop: &'a AtomicBool) -> Result<Self, Error> {
         let all = std::thread::available_parallelism().map_or(1, usize::from);
         let mut threads = if cli.threads.is_empty() { vec![1, all] } else { cli.threads.clone() };
@@ -130,7 +130,7 @@ impl<'a> Session<'a> {
 
 /// What is being filled in.
 struct Sheet<'a> {
-    session: &'a Session<'a>,
+    setup: &'a Setup<'a>,
     bar: &'a ProgressBar,
     lines: &'a mut Vec<Line>,
     notes: &'a mut Notes,
@@ -139,15 +139,15 @@ struct Sheet<'a> {
 impl Sheet<'_> {
     /// All lines of an operator and a shape, on the same numbers.
     fn fill<T: Number>(&mut self, operator: Operator, shape: &Shape) -> Result<(), Error> {
-        let session = self.session;
+        let setup = self.setup;
         let folder = TempDir::new().map_err(Error::io(&std::env::temp_dir()))?;
-        let data = Arc::new(Tensors::<T>::draw(operator, shape, &session.directions));
-        for &direction in &session.directions {
+        let data = Arc::new(Tensors::<T>::draw(operator, shape, &setup.directions));
+        for &direction in &setup.directions {
             let case = Case { operator, direction, shape: shape.clone() };
-            if session.peers.need_files() {
+            if setup.peers.need_files() {
                 data.write(folder.path(), &case.inputs())?;
             }
-            for (threads, pool) in &session.pools {
+            for (threads, pool) in &setup.pools {
                 let (folder, threads) = (folder.path(), *threads);
                 let line = self.line(&Job { case: &case, data: &data, folder, threads, pool })?;
                 self.lines.push(line);
@@ -158,13 +158,13 @@ impl Sheet<'_> {
     }
 
     fn line<T: Number>(&mut self, job: &Job<'_, T>) -> Result<Line, Error> {
-        let mut prepared: Vec<_> = self.session.peers.prepare(job).collect();
+        let mut prepared: Vec<_> = self.setup.peers.prepare(job).collect();
         let agreeing = self.agreeing(job, &mut prepared);
         let mut copies = copies::prepare(job);
         let copying = copies.iter_mut().map(|(_, copy)| &mut **copy as &mut dyn Work<T>);
         let working = prepared.iter_mut().filter_map(|(_, work)| work.as_mut().ok());
         let mut work: Vec<_> = copying.chain(working.map(|work| &mut **work as &mut dyn Work<T>)).collect();
-        let mut times = interleaved(&mut work, self.session.rounds, self.session.stop)?;
+        let mut times = interleaved(&mut work, self.setup.rounds, self.setup.stop)?;
 
         let mut peers = times.split_off(copies.len()).into_iter();
         let results: Vec<(Peer, Result<Vec<f64>, Error>)> = prepared
