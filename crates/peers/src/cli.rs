@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::fs::OpenOptions;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
@@ -93,7 +93,7 @@ impl Cli {
         if self.json { console::print_json(&report) } else { console::print(&show::text(&report)) }
     }
 
-    /// The command that repeats it.
+    /// The command that repeats it, but for where Python is, which is another place elsewhere.
     pub fn command_line(&self) -> String {
         let mut command = "cargo run --release --manifest-path crates/peers/Cargo.toml --".to_owned();
         let mut list = |name: &str, values: Vec<String>| {
@@ -108,9 +108,6 @@ impl Cli {
         list("threads", self.threads.iter().map(usize::to_string).collect());
         list("peers", words(&self.peers));
         list("rounds", self.rounds.iter().map(u16::to_string).collect());
-        if self.python != Path::new("python3") {
-            list("python", vec![self.python.display().to_string()]);
-        }
         if self.quick { command + " --quick" } else { command }
     }
 }

@@ -16,7 +16,7 @@ const ALWAYS: &[&str] = &[
      that is in their times",
     "PyTorch and onnxruntime are called from Python, as most of their users do, and the cost of a call there is in their times",
     "backward: dx and the gradients of weight and bias; what a forward pass keeps for it was kept before. candle has it \
-     for composed operators only. candle and Burn take the output's gradient through a product and a sum, which are in their times",
+     for composed operators only. candle and Burn take the output's gradient as a factor, and that product is in their times",
 ];
 
 /// What is said beneath the table, each thing once.

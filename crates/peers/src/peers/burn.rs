@@ -1,7 +1,7 @@
 //! Burn on its CPU backend, Flex: the modules of `burn::nn`, each call with its new output.
 //!
-//! A backward pass uses its graph up, so each has a forward pass before it, whose time is left out. Burn has no other
-//! way to give an output's gradient than a product with it and a sum, so both are in the time.
+//! A backward pass uses its graph up, so each has a forward pass before it, whose time is left out. Burn begins
+//! with ones, so an output's gradient can only be given as a factor, and that product is in the time.
 
 use std::time::Duration;
 
@@ -148,9 +148,9 @@ impl<T: Number, const D: usize> Work<T> for Call<D> {
 
 impl<const D: usize> Graph<D> {
     /// A forward pass, and what begins the backward one.
-    fn loss(&self) -> Result<Tensor<1>, Error> {
+    fn loss(&self) -> Result<Tensor<D>, Error> {
         let outputs = self.call.forward().into_iter().zip(&self.gradients);
-        let losses = outputs.map(|(output, gradient)| (output * gradient.clone()).sum());
+        let losses = outputs.map(|(output, gradient)| output * gradient.clone());
         losses.reduce(|a, b| a + b).ok_or_else(|| Error::Burn("dy is missing".into()))
     }
 }

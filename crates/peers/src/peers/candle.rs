@@ -1,8 +1,8 @@
 //! candle on the CPU: `candle_nn`'s operators, each call with its new output.
 //!
 //! Its fused operators have no backward pass, so there the composed ones that it offers beside them are timed. Their
-//! graph is built before the clock starts; candle has no other way to give an output's gradient than a product with
-//! it and a sum, so both are in the time.
+//! graph is built before the clock starts. candle begins a backward pass with ones, so an output's gradient can only be
+//! given as a factor, and that product is in the time.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ struct Call {
     names: Vec<Name>,
 }
 
-/// A graph that ends in one number, and the variables whose gradients are asked for.
+/// A graph that ends in the outputs times their gradients, and the variables whose gradients are asked for.
 struct Graph {
     loss: Tensor,
     variables: Vec<(Name, Tensor)>,
@@ -99,7 +99,7 @@ pub fn prepare<T: Number>(job: &Job<'_, T>) -> Result<Box<dyn Work<T> + Send>, E
     }
     let mut loss = Vec::new();
     for (output, gradient) in composed(&inputs)?.iter().zip([Name::Dy, Name::Dsum]) {
-        loss.push((output * needed(gradient)?)?.sum_all()?);
+        loss.push((output * needed(gradient)?)?);
     }
     let loss = loss.into_iter().reduce(|a, b| (&a + &b).unwrap_or(a)).ok_or_else(|| missing(Name::Y))?;
     Ok(Box::new(Graph { loss, variables }))
