@@ -144,7 +144,7 @@ struct Asked {
 }
 
 fn asked() -> Result<Asked> {
-    let mut asked = Asked { text: TEXT.to_owned(), steps: 400 };
+    let mut asked = Asked { text: TEXT.to_owned(), steps: 600 };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| candle_core::Error::msg(format!("{word} needs a value")))?;

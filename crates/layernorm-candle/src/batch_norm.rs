@@ -8,7 +8,7 @@
 //! ```
 
 use crate::apply::{in_compute_type, over_rows};
-use crate::compose::centre;
+use crate::compose::{centre, rstd};
 use crate::error::Error;
 use crate::group_norm::expect_channels;
 use crate::norm::Norm;
@@ -207,8 +207,7 @@ impl BatchNorm {
         in_compute_type(x, |x| {
             let mean = along_channels(&self.running_mean.as_detached_tensor(), x)?;
             let var = along_channels(&self.running_var.as_detached_tensor(), x)?;
-            let x_hat = x.broadcast_sub(&mean)?.broadcast_div(&(var + self.eps)?.sqrt()?)?;
-            affine(x_hat, weight, bias)
+            affine(x.broadcast_sub(&mean)?.broadcast_mul(&rstd(&var, self.eps)?)?, weight, bias)
         })
     }
 

@@ -78,3 +78,8 @@ pub use instance_norm::{InstanceNorm, InstanceNormConfig, instance_norm};
 pub use layer_norm::{LayerNorm, layer_norm, layer_norm_no_bias};
 pub use qk_norm::{QkNorm, qk_norm, qk_norm_with};
 pub use rms_norm::{RmsNorm, rms_norm};
+
+/// The code of README.md, run as a test.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
