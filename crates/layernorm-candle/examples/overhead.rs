@@ -3,7 +3,8 @@
 //!
 //! Every time is the best of many, because whatever else the machine does only adds.
 
-use candle_core::{DType, Device, Module, Result, Tensor, Var};
+use candle_core::{DType, Device, Module, ModuleT, Result, Tensor, Var};
+use candle_nn::VarBuilder;
 use layernorm::{Params, Rows, RowsMut, Run, Threads};
 use std::hint::black_box;
 use std::time::Instant;
@@ -63,5 +64,32 @@ fn main() -> Result<()> {
         let shape = format!("{rows} x {features}");
         println!("{shape:>14} {bare:>10.2} {and_vec:>10.2} {by_ours:>10.2} {by_theirs:>10.2} {both:>12.2}");
     }
-    Ok(())
+    others()
+}
+
+/// Norms that are composed around the kernel, and layouts that candle copies or composes for.
+fn others() -> Result<()> {
+    let vb = || VarBuilder::zeros(DType::F32, &Device::Cpu);
+    let show = |what: &str, ours: &dyn Fn() -> Result<Tensor>, theirs: &dyn Fn() -> Result<Tensor>| {
+        let [ours, theirs] = [ours, theirs].map(|call| best(|| call().map(|y| drop(black_box(y)))));
+        println!("{what:>44} {:>10.2} {:>10.2}", ours?, theirs?);
+        Ok::<(), candle_core::Error>(())
+    };
+    println!("\n{:>44} {:>10} {:>10}", "other norms, forward", "ours", "candle");
+    let pictures = Tensor::randn(0f32, 1., (4, 64, 32, 32), &Device::Cpu)?;
+    let (ours, theirs) =
+        (layernorm_candle::group_norm(8, 64, EPS, vb())?, candle_nn::group_norm(8, 64, EPS, vb())?);
+    show("group norm, 8 groups, 4 x 64 x 32 x 32", &|| ours.forward(&pictures), &|| {
+        theirs.forward(&pictures)
+    })?;
+    let (ours, theirs) =
+        (layernorm_candle::batch_norm(64, EPS, vb())?, candle_nn::batch_norm(64, EPS, vb())?);
+    show("batch norm, training, 4 x 64 x 32 x 32", &|| ours.forward_t(&pictures, true), &|| {
+        theirs.forward_t(&pictures, true)
+    })?;
+    let heads = Tensor::randn(0f32, 1., (4, 128, 8, 64), &Device::Cpu)?.transpose(1, 2)?;
+    let (ours, theirs) = (layernorm_candle::rms_norm(64, EPS, vb())?, candle_nn::rms_norm(64, EPS, vb())?);
+    show("RMS norm of heads before time, 4 x 8 x 128 x 64", &|| ours.forward(&heads), &|| {
+        theirs.forward(&heads)
+    })
 }

@@ -8,11 +8,12 @@
 //! ```
 
 use crate::apply::{in_compute_type, over_rows};
-use crate::compose::{centre, rstd};
+use crate::compose::rstd;
 use crate::error::Error;
 use crate::group_norm::expect_channels;
-use crate::norm::Norm;
+use crate::norm::{Kind, Norm};
 use crate::ops::channels::{affine, along_channels, expect_parameter, split};
+use crate::statistics::statistics;
 use candle_core::{ModuleT, Result, Tensor, Var};
 use candle_nn::{BatchNormConfig, Init, VarBuilder};
 
@@ -21,8 +22,8 @@ use candle_nn::{BatchNormConfig, Init, VarBuilder};
 ///
 /// [Ioffe, Szegedy 2015](https://arxiv.org/abs/1502.03167), algorithm 1. Constructors, methods and the names of the
 /// variables are those of `candle_nn::BatchNorm`; so is the momentum (the share of the new) and the unbiased running
-/// variance. The normalisation of a channel is the kernel of layer norm over a copy with channels first; the rest is
-/// composed from candle's operations.
+/// variance. In training, the normalisation of a channel is the kernel of layer norm over a copy with channels first, and
+/// its mean and variance are what that kernel saves; the rest is composed from candle's operations.
 ///
 /// ```
 /// use candle_core::{DType, Device, ModuleT, Tensor};
@@ -177,22 +178,18 @@ impl BatchNorm {
             let swapped = x.transpose(0, 1)?.contiguous()?;
             let rows = swapped.reshape((channels, values))?;
             let x_hat = over_rows(norm, &rows, values, None, None)?;
-            self.update(&rows.detach(), values)?;
+            self.update(norm.kind, &rows, values)?;
             affine(x_hat.reshape(swapped.shape())?.transpose(0, 1)?, weight, bias)
         })
     }
 
     /// Moves the running statistics towards those of `rows`, a channel each.
-    fn update(&self, rows: &Tensor, values: usize) -> Result<()> {
-        let centred = if self.remove_mean { centre(rows, 1)? } else { rows.clone() };
-        let unbiased = (centred.sqr()?.sum(1)? / (values as f64 - 1.0))?;
+    fn update(&self, kind: Kind, rows: &Tensor, values: usize) -> Result<()> {
+        let [mean, var] = statistics(kind, rows)?;
         if self.remove_mean {
-            // Of a mean that is large beside its deviations, the first sum loses digits; the second finds them.
-            let mean = rows.mean_keepdim(1)?;
-            let mean = (&mean + rows.broadcast_sub(&mean)?.mean_keepdim(1)?)?.squeeze(1)?;
             self.move_towards(&self.running_mean, &mean)?;
         }
-        self.move_towards(&self.running_var, &unbiased)
+        self.move_towards(&self.running_var, &(var * (values as f64 / (values as f64 - 1.0)))?)
     }
 
     fn move_towards(&self, running: &Var, new: &Tensor) -> Result<()> {

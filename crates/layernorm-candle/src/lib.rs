@@ -28,8 +28,8 @@
 //!   nothing, so the statistics are taken from `x` again; and rows that are not evenly spaced are copied here, because
 //!   dweight and dbias are sums over all rows in one order.
 //! - **Group and instance norm** are the same kernel over other rows, with weight and bias, one a channel, composed from
-//!   candle's operations. **Batch norm**, in training, is the kernel over a copy with channels first; its running
-//!   statistics and its evaluation are composed. **Add and norm**, **adaptive** and **QK norm** are the kernel, and
+//!   candle's operations. **Batch norm**, in training, is the kernel over a copy with channels first, and its statistics
+//!   are what a kernel saves; its evaluation is composed. **Add and norm**, **adaptive** and **QK norm** are the kernel, and
 //!   candle's additions and products around it.
 //! - **On CUDA or Metal** all is composed from candle's own operations (the mean taken twice, so that large means are
 //!   safe there too), which candle differentiates. The bounds and the bits of the kernels are not promised there. The
@@ -52,7 +52,8 @@
 //! # Files
 //! `ops/` has the functions, a file each with its formula; beside it lie the modules, a file each with its constructors.
 //! The rest is the road from a tensor to a kernel: `apply.rs` checks and chooses, `forward.rs` and `backward.rs` are the
-//! operations of candle, `rows.rs` finds the rows in memory, `norm.rs` names the kernels, `compose.rs` does without.
+//! operations of candle, `rows.rs` finds the rows in memory, `norm.rs` names the kernels,
+//! `compose.rs` does without. `statistics.rs` is batch norm's.
 
 mod adaptive_norm;
 mod apply;
@@ -69,6 +70,7 @@ pub mod ops;
 mod qk_norm;
 mod rms_norm;
 mod rows;
+mod statistics;
 
 pub use adaptive_norm::{AdaptiveNorm, adaptive_norm};
 pub use batch_norm::{BatchNorm, batch_norm};

@@ -8,6 +8,7 @@ mod copies;
 mod errors;
 mod gradients;
 mod models;
+mod overhead;
 mod second_order;
 mod types;
 
