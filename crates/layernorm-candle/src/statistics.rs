@@ -8,8 +8,8 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
 use layernorm::{Params, Rows, RowsMut, Run, StatsMut};
 
-/// Mean and variance (by the count, not one less) of each row of `rows`: `[rows, values]`, contiguous, f32 or f64. Of RMS norm, the mean is 0 and the
-/// variance the mean square.
+/// Mean and variance (by the count, not one less) of each row of `rows`: `[rows, values]`, contiguous, f32 or f64.
+/// Of RMS norm, the mean is 0 and the variance the mean square.
 pub(crate) fn statistics(kind: Kind, rows: &Tensor) -> Result<[Tensor; 2]> {
     let rows = rows.detach();
     if rows.device().is_cpu() {
