@@ -17,7 +17,10 @@
 //! # Ok::<(), layernorm::Error>(())
 //! ```
 //!
-//! The functions ([`layer_norm`], [`rms_norm`] and their backward and in-place forms) take [`Rows`] with any
+//! Beside [`layer_norm`] and [`rms_norm`] there are [`scale_norm`], [`l2_norm`], [`qk_norm`], [`weight_norm`],
+//! [`lp_norm`] and [`mean_variance_norm`].
+//!
+//! The functions (and their backward and in-place forms) take [`Rows`] with any
 //! stride, parameters that are absent, shared or per unit ([`Params`]), and a [`Run`] that says at which
 //! [`Level`] and on which [`Threads`] to work. [`mod@reference`] is the whole family of norms in plain f64.
 
