@@ -143,7 +143,7 @@ fn each_head_has_its_own_parameters<E: Number>() {
             qk_norm_backward(x, dy_rows, params, Gradients { dx: Some(to), params: None }, run).unwrap();
             let dx = wide(&dx);
             same(&[wide(&copied(&in_place, at)), wide(&again)], &[dx.clone(), wide(&dweight)], "in place");
-            same(&[wide(&alone)], &[dx.clone()], "dx alone");
+            same(&[wide(&alone)], std::slice::from_ref(&dx), "dx alone");
             vec![wide(&copied(&y, at)), dx, wide(&dweight), wide(&dbias)]
         });
         // Each head by itself, as plain rows.

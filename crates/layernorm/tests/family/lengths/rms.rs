@@ -117,11 +117,16 @@ fn check<E: Number>(case: &Case<E>, got: &[Vec<f64>]) {
         near::<E::Acc>(got[1][i], r, 8.0, r, "rstd");
         let along: f64 = u.iter().zip(&x_hat).map(|(u, x_hat)| (u * x_hat).abs()).sum::<f64>() / k as f64;
         for j in 0..n {
-            let what = |of: &str| format!("{of}[{i}][{j}] of {case:?}");
             let y = weights[j].mul_add(x_hat[j], bias(j));
-            near::<E>(got[0][i * n + j], y, 8.0, (weights[j] * x_hat[j]).abs(), &what("y"));
+            near::<E>(
+                got[0][i * n + j],
+                y,
+                8.0,
+                (weights[j] * x_hat[j]).abs(),
+                format_args!("y[{i}][{j}] of {case:?}"),
+            );
             let measure = r * (u[j].abs() + x_hat[j].abs() * along);
-            near::<E>(got[2][i * n + j], dx[j], 16.0, measure, &what("dx"));
+            near::<E>(got[2][i * n + j], dx[j], 16.0, measure, format_args!("dx[{i}][{j}] of {case:?}"));
             let sums = &mut sums[j];
             let terms = [dy[j] * x_hat[j], dy[j]];
             for (k, term) in terms.into_iter().enumerate() {

@@ -52,10 +52,10 @@ fn agree_with_the_reference<E: Number>() {
                 near::<E::Acc>(got[1][i], *rnorm, 8.0, *rnorm, "rnorm");
                 let dy: f64 = dy[i * n..][..n].iter().fold(0.0, |max, dy| max.max(dy.wide().abs()));
                 let along: f64 = (0..n).map(|j| (want.y[i * n + j] / scale).abs()).sum::<f64>() * dy;
-                for at in i * n..(i + 1) * n {
+                for at in (0..n).map(|j| i * n + j) {
                     near::<E>(got[0][at], want.y[at], 8.0, want.y[at].abs(), "y");
                     let measure = scale * rnorm * (dy + (want.y[at] / scale).abs() * along);
-                    near::<E>(got[2][at], back.dx[at], 16.0, measure, &format!("dx[{at}] {n} {eps}"));
+                    near::<E>(got[2][at], back.dx[at], 16.0, measure, format_args!("dx[{at}] {n} {eps}"));
                 }
             }
             let sum: f64 = want.y.iter().zip(&dy).map(|(y, dy)| (y / scale * dy.wide()).abs()).sum();

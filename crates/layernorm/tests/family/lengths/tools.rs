@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 use layernorm::{Element, Level, ParamGradients, Run, Threads, Workspace};
+use std::fmt::Display;
 
 /// A number, with what a test needs of it.
 pub(crate) trait Plain: Copy {
@@ -122,7 +123,7 @@ pub(crate) fn same(got: &[Vec<f64>], want: &[Vec<f64>], context: &str) {
 
 /// Panics unless an element is within `times` u of `measure` and its own rounding.
 #[track_caller]
-pub(crate) fn near<E: Plain>(got: f64, want: f64, times: f64, measure: f64, what: &str) {
+pub(crate) fn near<E: Plain>(got: f64, want: f64, times: f64, measure: f64, what: impl Display) {
     let most = times * E::U * measure + (E::HALF_ULP + E::U) * want.abs() + 2.0 * E::SMALLEST;
     assert!((got - want).abs() <= most, "{what}: {got:e} where {want:e} is right, {most:e} allowed");
 }

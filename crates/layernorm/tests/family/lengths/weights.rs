@@ -77,7 +77,7 @@ fn agrees_with_the_reference<E: Number>() {
             for i in range {
                 near::<E>(w[i], want.w[i], 8.0, want.w[i].abs(), "w");
                 let measure = (gain[unit] * rnorm).abs() * (dw[i].abs() + (v[i] * rnorm).abs() * along);
-                near::<E>(dv[i], back.dv[i], 16.0, measure, &format!("dv of {shape:?} {axis}"));
+                near::<E>(dv[i], back.dv[i], 16.0, measure, format_args!("dv of {shape:?} {axis}"));
             }
         }
         // As rows it has the same bits.
@@ -125,9 +125,10 @@ fn initialises_as_the_reference<E: Number>() {
             });
             // The pre-activations were rounded, too.
             let times = 32.0 * E::HALF_ULP / <E::Acc as Plain>::HALF_ULP;
-            for unit in 0..units {
-                near::<E::Acc>(got[0][unit], want.gain[unit], times, want.gain[unit], "gain");
-                near::<E::Acc>(got[1][unit], want.bias[unit], times, want.bias[unit].abs().max(1.0), "bias");
+            let wanted = want.gain.iter().zip(&want.bias);
+            for ((gain, bias), (got_gain, got_bias)) in wanted.zip(got[0].iter().zip(&got[1])) {
+                near::<E::Acc>(*got_gain, *gain, times, *gain, "gain");
+                near::<E::Acc>(*got_bias, *bias, times, bias.abs().max(1.0), "bias");
             }
         }
     }
