@@ -14,6 +14,7 @@ macro_rules! for_all {
     };
 }
 
+mod companions;
 mod heads;
 mod refused;
 mod rms;
