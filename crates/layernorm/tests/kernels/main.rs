@@ -15,16 +15,26 @@
 #![allow(clippy::cast_possible_truncation, reason = "numbers are rounded to f32, and small ones to integers")]
 #![allow(clippy::missing_assert_message, reason = "in helpers too, the values say what went wrong")]
 
-/// Each test for f32 and for f64.
-macro_rules! for_both {
-    ($($test:ident),* $(,)?) => {
-        mod f32 {
-            $(#[test] fn $test() { super::$test::<f32>() })*
-        }
-        mod f64 {
-            $(#[test] fn $test() { super::$test::<f64>() })*
+/// Each test for some types of elements.
+macro_rules! for_types {
+    ([$($t:ident)*], $tests:tt) => { $(for_types!($t, $tests);)* };
+    ($t:ident, [$($test:ident),* $(,)?]) => {
+        mod $t {
+            #[allow(unused_imports, reason = "f32 and f64 are no imports")]
+            use half::{bf16, f16};
+            $(#[test] fn $test() { super::$test::<$t>() })*
         }
     };
+}
+
+/// Each test for f32, f64 and the halves.
+macro_rules! for_all {
+    ($($test:ident),* $(,)?) => { for_types!([f32 f64 f16 bf16], [$($test),*]); };
+}
+
+/// Each test for f32 and for f64: what is about the arithmetic, which is f32 in halves, or asks for more digits than they have.
+macro_rules! for_both {
+    ($($test:ident),* $(,)?) => { for_types!([f32 f64], [$($test),*]); };
 }
 
 mod case;
