@@ -23,13 +23,16 @@
 
 mod affine;
 mod by_row;
+mod convert;
 mod element;
 mod error;
 mod form;
+mod fp8;
 mod layer_norm;
 mod level;
 mod order;
 mod params;
+mod quantized;
 mod real;
 pub mod reference;
 mod rms_norm;
@@ -41,14 +44,17 @@ mod vector;
 mod wide;
 mod workspace;
 
+pub use convert::{narrow, widen};
 pub use element::{Companion, Element};
 pub use error::Error;
+pub use fp8::{E4M3, E5M2, Quantum};
 pub use layer_norm::{
     LayerNorm, layer_norm, layer_norm_backward, layer_norm_backward_in_place, layer_norm_in_place,
 };
 pub use level::{LEVEL_VARIABLE, Level};
 pub use order::ORDER_VERSION;
 pub use params::{Gradients, ParamGradients, ParamGrads, Params, Rounding};
+pub use quantized::{Scale, layer_norm_quantized, quantize, rms_norm_quantized};
 pub use real::Real;
 pub use rms_norm::{RmsNorm, rms_norm, rms_norm_backward, rms_norm_backward_in_place, rms_norm_in_place};
 pub use rows::{Rows, RowsMut};

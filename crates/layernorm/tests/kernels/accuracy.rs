@@ -43,8 +43,7 @@ impl Bound {
         let before = self.times * unit + self.rest;
         let rounding = T::half_ulp(exact.hi.abs() + before);
         let most = before + rounding;
-        let may_overflow =
-            T::GREATEST * (1.0 - 32.0 * T::Acc::UNIT_ROUNDOFF) - T::half_ulp(T::GREATEST);
+        let may_overflow = T::GREATEST * (1.0 - 32.0 * T::Acc::UNIT_ROUNDOFF) - T::half_ulp(T::GREATEST);
         if exact.hi.abs() > may_overflow && !got.wide().is_nan() {
             assert!(
                 got.wide().abs() > T::GREATEST * 0.98 && got.wide().signum() == exact.hi.signum(),

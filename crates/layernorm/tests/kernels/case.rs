@@ -88,6 +88,7 @@ macro_rules! call_with {
         }
     };
 }
+pub(crate) use call_with;
 
 /// All that a forward and a backward pass give. RMS norm has no m and no c.
 #[derive(Debug, Clone, PartialEq)]

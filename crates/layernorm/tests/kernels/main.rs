@@ -7,6 +7,7 @@
 //! - [`special_rows`]: constant rows, NaN and infinity, no rows, no features.
 //! - [`refused`]: every wrong argument is an error that carries the numbers, before anything is written.
 //! - [`gradients`]: finite differences. [`identities`]: what holds between results.
+//! - [`convert`]: halves from and to f32. [`quantized`]: norms stored in eight bits.
 //! - [`conformance`]: the published vectors.
 //!
 //! All levels of the machine are tested; what it lacks is printed as skipped, and required by
@@ -50,9 +51,11 @@ mod accuracy;
 // Miri would take minutes to read them, and other tests go the same ways.
 #[cfg(not(miri))]
 mod conformance;
+mod convert;
 mod gradients;
 mod identities;
 mod properties;
+mod quantized;
 mod refused;
 mod same_as_naive;
 mod same_bits;
