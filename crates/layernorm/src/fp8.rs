@@ -30,9 +30,9 @@ pub trait Quantum: Copy + Send + Sync + std::fmt::Debug + private::Byte + 'stati
     /// ```
     /// use layernorm::{E5M2, Quantum};
     ///
-    /// assert_eq!(E5M2(0x3c).widen(), 1.0);
+    /// assert_eq!(E5M2(0x3c).to_f32(), 1.0);
     /// ```
-    fn widen(self) -> f32;
+    fn to_f32(self) -> f32;
 }
 
 /// fp8 with four bits of exponent and three of fraction, without infinity (`e4m3fn`): up to 448.
@@ -40,8 +40,8 @@ pub trait Quantum: Copy + Send + Sync + std::fmt::Debug + private::Byte + 'stati
 /// ```
 /// use layernorm::{E4M3, Quantum};
 ///
-/// assert_eq!([1.0, 17.0, 1e9].map(|x| E4M3::nearest(x).widen()), [1.0, 16.0, 448.0]);
-/// assert!(E4M3::nearest(f32::NAN).widen().is_nan());
+/// assert_eq!([1.0, 17.0, 1e9].map(|x| E4M3::nearest(x).to_f32()), [1.0, 16.0, 448.0]);
+/// assert!(E4M3::nearest(f32::NAN).to_f32().is_nan());
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[repr(transparent)]
@@ -55,7 +55,7 @@ pub struct E4M3(
 /// ```
 /// use layernorm::{E5M2, Quantum};
 ///
-/// assert_eq!([1.0, 1.3, f32::INFINITY].map(|x| E5M2::nearest(x).widen()), [1.0, 1.25, 57344.0]);
+/// assert_eq!([1.0, 1.3, f32::INFINITY].map(|x| E5M2::nearest(x).to_f32()), [1.0, 1.25, 57344.0]);
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[repr(transparent)]
@@ -78,7 +78,7 @@ impl Quantum for i8 {
     }
 
     #[inline(always)]
-    fn widen(self) -> f32 {
+    fn to_f32(self) -> f32 {
         self.into()
     }
 }
@@ -94,7 +94,7 @@ macro_rules! fp8 {
             }
 
             #[inline(always)]
-            fn widen(self) -> f32 {
+            fn to_f32(self) -> f32 {
                 let magnitude = u32::from(self.0 & 0x7f);
                 let sign = u32::from(self.0 & 0x80) << 24;
                 if magnitude >= $nan {

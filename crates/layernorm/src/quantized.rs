@@ -78,7 +78,7 @@ pub fn layer_norm_quantized<E: Element, P: Companion<E>, Q: Quantum>(
 /// let mut y = [E4M3::default(); 2];
 /// let params = Params { weight: Some(&[5.0f32]), bias: None, eps: 0.0 };
 /// rms_norm_quantized(Rows::new(&x, 2)?, params, RowsMut::new(&mut y, 2)?, Scale::Given(0.5), Run::default())?;
-/// assert_eq!(y.map(Quantum::widen), [2.0, 14.0]);
+/// assert_eq!(y.map(Quantum::to_f32), [2.0, 14.0]);
 /// # Ok::<(), layernorm::Error>(())
 /// ```
 pub fn rms_norm_quantized<E: Element, P: Companion<E>, Q: Quantum>(

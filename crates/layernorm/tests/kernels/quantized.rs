@@ -250,7 +250,7 @@ fn rounding_of<Q: Eight>() {
         assert_eq!(Q::nearest(number).code(), nearest::<Q>(number), "{number:e}");
     }
     for code in 0..=Q::CODE_OF_LARGEST {
-        let number = Q::of_code(code).widen();
+        let number = Q::of_code(code).to_f32();
         assert_eq!(f64::from(number), magnitude::<Q>(code), "{code:x}");
         assert_eq!(Q::nearest(number).code(), code, "{code:x}");
     }
@@ -262,13 +262,13 @@ fn eight_bits_are_the_nearest() {
     rounding_of::<E4M3>();
     rounding_of::<E5M2>();
     assert_eq!((i8::LARGEST, E4M3::LARGEST, E5M2::LARGEST), (127.0, 448.0, 57344.0));
-    assert_eq!((-128i8).widen(), -128.0);
-    let special = |code: u8| [E4M3(code).widen(), E5M2(code).widen()];
+    assert_eq!((-128i8).to_f32(), -128.0);
+    let special = |code: u8| [E4M3(code).to_f32(), E5M2(code).to_f32()];
     assert!([0x7f, 0xff].iter().all(|code| special(*code).iter().all(|x| x.is_nan())));
-    assert!(E5M2(0x7d).widen().is_nan() && E5M2(0x7e).widen().is_nan());
-    assert_eq!([E5M2(0x7c), E5M2(0xfc)].map(Quantum::widen), [f32::INFINITY, f32::NEG_INFINITY]);
-    assert_eq!(E4M3(0x7c).widen(), 384.0);
-    assert_eq!(E4M3(0x88).widen(), -power_of_two(-6) as f32);
+    assert!(E5M2(0x7d).to_f32().is_nan() && E5M2(0x7e).to_f32().is_nan());
+    assert_eq!([E5M2(0x7c), E5M2(0xfc)].map(Quantum::to_f32), [f32::INFINITY, f32::NEG_INFINITY]);
+    assert_eq!(E4M3(0x7c).to_f32(), 384.0);
+    assert_eq!(E4M3(0x88).to_f32(), -power_of_two(-6) as f32);
 }
 
 /// Threads show in no bit.
