@@ -20,8 +20,8 @@ miri() { cargo +nightly miri test --release --locked -p layernorm --all-features
 say miri --no-run
 # Miri uses one core, so do the halves at once.
 log="$(mktemp)"
-miri -- f32:: "${skips[@]}" >"$log" 2>&1 &
-say miri -- --skip f32:: "${skips[@]}" || failed=1
+miri -- f32:: f64:: "${skips[@]}" >"$log" 2>&1 &
+say miri -- --skip f32:: --skip f64:: "${skips[@]}" || failed=1
 wait $! || failed=1
 cat "$log"
 rm "$log"
