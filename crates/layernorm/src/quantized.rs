@@ -6,7 +6,7 @@
 //! y_q   = nearest(y / scale)     to even, saturated at +-largest: 127, 448 (e4m3), 57344 (e5m2)
 //! ```
 //!
-//! Absolute-maximum quantisation a row (a token): Dettmers et al. 2022, arXiv:2208.07339, equation 3 with the scale
+//! By the largest of each row (token): Dettmers et al. 2022, arXiv:2208.07339, sections 2.1 and 3.1, with the scale
 //! turned over; fp8: Micikevicius et al. 2022, arXiv:2209.05433.
 
 use crate::by_row::quantised::{Quantised, Scales};
