@@ -186,3 +186,71 @@ impl<E: Element> Numbers<E> {
         s.add(unsafe { self.get(s, at, count) }, s.splat(self.offset))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Level;
+    use crate::vector::{Body, Vector, dispatch};
+    use half::f16;
+
+    /// Reads the numbers of some rows, one scratch for all, as the loops do.
+    struct Read<'a> {
+        affine: &'a Affine<'a, f16>,
+        rows: usize,
+        features: usize,
+    }
+
+    impl Body<f16> for Read<'_> {
+        type Output = Vec<f32>;
+
+        #[inline(always)]
+        fn run<S: Memory<f16>>(self, s: S) -> Vec<f32> {
+            let (mut read, mut scratch) = (vec![], Scratch::new());
+            for row in 0..self.rows {
+                let numbers = self.affine.of_row(row, &mut scratch);
+                for at in (0..self.features).step_by(S::WIDTH) {
+                    let count = S::WIDTH.min(self.features - at);
+                    let mut register = [0.0f32; 16];
+                    // SAFETY: a row has these features; the array has room for a register; the scratch lives.
+                    unsafe {
+                        let v = numbers.get_offset(s, at, count);
+                        Vector::<f32>::store(s, register.as_mut_ptr(), v);
+                    }
+                    read.extend(&register[..count]);
+                }
+            }
+            read
+        }
+    }
+
+    #[test]
+    fn every_form_is_read_by_position() {
+        let own: Vec<f16> = (1u8..=60).map(|i| f16::from_f32(i.into())).collect();
+        let wide: Vec<f32> = (1u8..=60).map(f32::from).collect();
+        let runs = [
+            Runs::NONE,
+            Runs { run: 5, per_row: 3 },
+            Runs { run: 20, per_row: 2 },
+            Runs { run: 1, per_row: 7 },
+        ];
+        for (runs, len) in
+            runs.into_iter().flat_map(|runs| [0, 1, 2, 4].map(|rows| (runs, rows * runs.per_row)))
+        {
+            let features = if runs.per_row == 0 { 37 } else { runs.run * runs.per_row };
+            let len = if runs.per_row == 0 { features } else { len };
+            for values in [Values::Own(&own[..len]), Values::Wide(&wide[..len])] {
+                let values = Some(values).filter(|values| values.len() > 0);
+                let affine = Affine::<f16>::with(values, 3.0, Some(0.5), runs);
+                let expected: Vec<f32> = (0..4)
+                    .flat_map(|row| (0..features).map(move |j| (row, j)))
+                    .map(|(row, j)| affine.number(row, j))
+                    .collect();
+                for level in if cfg!(miri) { vec![Level::Portable] } else { Level::available().collect() } {
+                    let read = dispatch(level, Read { affine: &affine, rows: 4, features });
+                    assert_eq!(read, expected, "{level}, {len} numbers, {runs:?}");
+                }
+            }
+        }
+    }
+}
