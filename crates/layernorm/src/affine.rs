@@ -95,9 +95,9 @@ impl<'a, E: Element> Affine<'a, E> {
     #[inline(always)]
     pub(crate) fn of_runs(&self, row: usize, scratch: &mut Scratch<E>) -> RunNumbers<E> {
         scratch.holds = usize::MAX;
-        (scratch.from, scratch.run) = match self.values {
-            None => (Place::wide(&raw const self.same), usize::MAX),
-            Some(values) => (self.first_of_row(values, row), self.runs.run),
+        (scratch.from, scratch.run, scratch.offset) = match self.values {
+            None => (Place::wide(&raw const self.same), usize::MAX, E::Acc::from_f64(-0.0)),
+            Some(values) => (self.first_of_row(values, row), self.runs.run, self.offset),
         };
         RunNumbers { scratch }
     }
@@ -167,12 +167,13 @@ pub(crate) struct Scratch<E: Element> {
     /// The row's numbers, one a run.
     from: Place<E>,
     run: usize,
+    offset: E::Acc,
 }
 
 impl<E: Element> Scratch<E> {
     pub(crate) fn new() -> Self {
-        let from = Place::own(std::ptr::null());
-        Self { numbers: MaybeUninit::uninit(), holds: usize::MAX, from, run: 1 }
+        let (from, offset) = (Place::own(std::ptr::null()), E::Acc::from_f64(-0.0));
+        Self { numbers: MaybeUninit::uninit(), holds: usize::MAX, from, run: 1, offset }
     }
 
     /// Where a register of the numbers of `count` features from `at` on stands.
@@ -183,15 +184,15 @@ impl<E: Element> Scratch<E> {
     unsafe fn spread(scratch: *mut Self, at: usize, count: usize) -> *const E::Acc {
         // SAFETY: the caller's: there is one number a run.
         unsafe {
-            let Self { numbers, holds, from, run } = &mut *scratch;
+            let Self { numbers, holds, from, run, offset } = &mut *scratch;
             let (first, last) = (at / *run, (at + count - 1) / *run);
             if first < last {
                 *holds = usize::MAX;
-                let number = |i: usize| from.number((at + i).min(at + count - 1) / *run);
+                let number = |i: usize| from.number((at + i).min(at + count - 1) / *run).add(*offset);
                 numbers.write(Register(std::array::from_fn(number)));
             } else if *holds != first {
                 *holds = first;
-                numbers.write(Register([from.number(first); _]));
+                numbers.write(Register([from.number(first).add(*offset); _]));
             }
             numbers.as_ptr().cast()
         }
@@ -203,5 +204,80 @@ impl<E: Element> Parameters<E> for RunNumbers<E> {
     unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
         // SAFETY: the caller's; a register holds what was spread.
         unsafe { s.load(Scratch::spread(self.scratch, at, count)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Level;
+    use crate::vector::{Body, Vector, dispatch};
+    use half::f16;
+
+    /// Reads the numbers of some rows, one scratch for all, as the loops do.
+    struct Read<'a> {
+        affine: &'a Affine<'a, f16>,
+        rows: usize,
+        features: usize,
+    }
+
+    impl Body<f16> for Read<'_> {
+        type Output = Vec<f32>;
+
+        #[inline(always)]
+        fn run<S: Memory<f16>>(self, s: S) -> Vec<f32> {
+            let (mut read, mut scratch, same) = (vec![], Scratch::new(), self.affine.same());
+            for row in 0..self.rows {
+                let get = |at, count, scratch: &mut _| {
+                    // SAFETY: a row has these features; what the numbers are taken from lives.
+                    unsafe {
+                        if self.affine.has_runs() {
+                            self.affine.of_runs(row, scratch).get(s, at, count)
+                        } else {
+                            self.affine.of_row(row, &same).get(s, at, count)
+                        }
+                    }
+                };
+                for at in (0..self.features).step_by(S::WIDTH) {
+                    let count = S::WIDTH.min(self.features - at);
+                    let mut register = [0.0f32; 16];
+                    let v = get(at, count, &mut scratch);
+                    // SAFETY: the array has room for a register.
+                    unsafe { Vector::<f32>::store(s, register.as_mut_ptr(), v) };
+                    read.extend(&register[..count]);
+                }
+            }
+            read
+        }
+    }
+
+    #[test]
+    fn every_form_is_read_by_position() {
+        let own: Vec<f16> = (1u8..=60).map(|i| f16::from_f32(i.into())).collect();
+        let wide: Vec<f32> = (1u8..=60).map(f32::from).collect();
+        let runs = [
+            Runs::NONE,
+            Runs { run: 5, per_row: 3 },
+            Runs { run: 20, per_row: 2 },
+            Runs { run: 1, per_row: 7 },
+        ];
+        for (runs, len) in
+            runs.into_iter().flat_map(|runs| [0, 1, 2, 4].map(|rows| (runs, rows * runs.per_row)))
+        {
+            let features = if runs.per_row == 0 { 37 } else { runs.run * runs.per_row };
+            let len = if runs.per_row == 0 { features } else { len };
+            for values in [Values::Own(&own[..len]), Values::Wide(&wide[..len])] {
+                let values = Some(values).filter(|values| values.len() > 0);
+                let affine = Affine::<f16>::with(values, 3.0, Some(0.5), runs);
+                let expected: Vec<f32> = (0..4)
+                    .flat_map(|row| (0..features).map(move |j| (row, j)))
+                    .map(|(row, j)| affine.number(row, j))
+                    .collect();
+                for level in if cfg!(miri) { vec![Level::Portable] } else { Level::available().collect() } {
+                    let read = dispatch(level, Read { affine: &affine, rows: 4, features });
+                    assert_eq!(read, expected, "{level}, {len} numbers, {runs:?}");
+                }
+            }
+        }
     }
 }

@@ -18,6 +18,7 @@ mod add;
 pub(crate) mod backward;
 pub(crate) mod forward;
 mod last_pass;
+pub(crate) mod quantised;
 mod stage;
 mod totals;
 
@@ -173,7 +174,7 @@ impl<E: Element> PlaceMut<E> {
     /// The place has `at + count` numbers, `count <= S::WIDTH`; to `stream` they fill a register, and are aligned
     /// elements.
     #[inline(always)]
-    unsafe fn store<S: Memory<E>>(self, s: S, at: usize, count: usize, v: S::V, stream: bool) {
+    pub(crate) unsafe fn store<S: Memory<E>>(self, s: S, at: usize, count: usize, v: S::V, stream: bool) {
         // SAFETY: the caller's.
         unsafe {
             if E::NARROW && self.wide {

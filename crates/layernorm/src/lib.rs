@@ -26,9 +26,11 @@
 
 mod affine;
 mod by_row;
+mod convert;
 mod element;
 mod error;
 mod form;
+mod fp8;
 mod layer_norm;
 mod level;
 mod lp_norm;
@@ -36,6 +38,7 @@ mod mean_variance_norm;
 mod order;
 mod params;
 mod qk_norm;
+mod quantized;
 mod real;
 pub mod reference;
 mod rms_norm;
@@ -51,8 +54,10 @@ mod weight_norm;
 mod wide;
 mod workspace;
 
+pub use convert::{narrow, widen};
 pub use element::{Companion, Element};
 pub use error::Error;
+pub use fp8::{E4M3, E5M2, Quantum};
 pub use layer_norm::{
     LayerNorm, layer_norm, layer_norm_backward, layer_norm_backward_in_place, layer_norm_in_place,
 };
@@ -64,6 +69,7 @@ pub use params::{Gradients, ParamGradients, ParamGrads, Params, Rounding};
 pub use qk_norm::{
     HeadNorm, Heads, QkParams, qk_norm, qk_norm_backward, qk_norm_backward_in_place, qk_norm_in_place,
 };
+pub use quantized::{Scale, layer_norm_quantized, quantize, rms_norm_quantized};
 pub use real::Real;
 pub use rms_norm::{RmsNorm, rms_norm, rms_norm_backward, rms_norm_backward_in_place, rms_norm_in_place};
 pub use rms_params::{Epsilon, RmsParams};

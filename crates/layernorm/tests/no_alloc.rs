@@ -1,8 +1,8 @@
 //! The kernels allocate nothing on one thread: forward never, backward only where its workspace must grow.
 
 use layernorm::{
-    Error, Gradients, LayerNorm, ParamGradients, ParamGrads, Params, RmsNorm, Rows, RowsMut, Run, Stats,
-    Threads, Workspace,
+    Error, Gradients, LayerNorm, ParamGradients, ParamGrads, Params, RmsNorm, Rows, RowsMut, Run, Scale,
+    Stats, Threads, Workspace,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -101,6 +101,34 @@ fn in_place_and_without_statistics_too() {
         layernorm::layer_norm_backward_in_place(x, dx, params, None, None, one_thread())
     });
     assert_eq!(without_params, 0);
+}
+
+#[test]
+fn eight_bits_and_conversions_too() {
+    let n = 300;
+    // An ordinary row, and one that is redone in f64.
+    let x: Vec<f32> = (0..2 * n).map(|i| (i % 17) as f32 * if i < n { 1.0 } else { 1e30 }).collect();
+    let (mut bytes, mut scales) = (vec![0i8; 2 * n], [0.0; 2]);
+    let quantized = allocations(|| {
+        let (x, y) = (Rows::new(&x, n)?, RowsMut::new(&mut bytes, n)?);
+        let params = Params::<f32>::default();
+        layernorm::layer_norm_quantized(x, params, y, Scale::OfRows(&mut scales), one_thread())?;
+        layernorm::rms_norm_quantized(
+            x,
+            params,
+            RowsMut::new(&mut bytes, n)?,
+            Scale::Given(1.0),
+            one_thread(),
+        )
+    });
+    assert_eq!(quantized, 0);
+
+    let (mut halves, mut wide) = (vec![half::bf16::ZERO; 2 * n], x.clone());
+    let converted = allocations(|| {
+        layernorm::narrow(&x, &mut halves, one_thread())?;
+        layernorm::widen(&halves, &mut wide, one_thread())
+    });
+    assert_eq!(converted, 0);
 }
 
 /// A workspace grows when more rows or more features come, and never shrinks.

@@ -199,14 +199,32 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
 ///
 /// The pointers are valid for a row.
 #[derive(Clone, Copy)]
-struct Normalise<E: Element, P, V, K> {
-    x: Place<E>,
-    y: *mut E,
-    weight: P,
-    bias: P,
+pub(super) struct Normalise<E: Element, P, V, K> {
+    pub(super) x: Place<E>,
+    pub(super) y: *mut E,
+    pub(super) weight: P,
+    pub(super) bias: P,
     /// Is x_hat rounded to an element first?
-    round: bool,
-    standardise: Standardise<V, K>,
+    pub(super) round: bool,
+    pub(super) standardise: Standardise<V, K>,
+}
+
+impl<E: Element, P: Parameters<E>, V: Copy, K: Kind> Normalise<E, P, V, K> {
+    /// `count` numbers of y from `at` on, before they are rounded to elements.
+    ///
+    /// # Safety
+    /// The row has these numbers, `count <= S::WIDTH`.
+    #[inline(always)]
+    pub(super) unsafe fn y<S: Memory<E> + Vector<E::Acc, V = V>>(&self, s: S, at: usize, count: usize) -> V {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut x_hat = self.standardise.apply(s, self.x.load(s, at, count));
+            if E::NARROW && self.round {
+                x_hat = Memory::<E>::rounded(s, x_hat);
+            }
+            s.fma(x_hat, self.weight.get(s, at, count), self.bias.get(s, at, count))
+        }
+    }
 }
 
 impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Write<E, S> for Normalise<E, P, S::V, K> {
@@ -214,11 +232,7 @@ impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Write<E, S> for Normal
     unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool) {
         // SAFETY: the caller's.
         unsafe {
-            let mut x_hat = self.standardise.apply(s, self.x.load(s, at, count));
-            if E::NARROW && self.round {
-                x_hat = Memory::<E>::rounded(s, x_hat);
-            }
-            let y = s.fma(x_hat, self.weight.get(s, at, count), self.bias.get(s, at, count));
+            let y = self.y(s, at, count);
             PlaceMut::own(self.y).store(s, at, count, y, stream);
         }
     }
