@@ -16,7 +16,6 @@ use crate::by_row::add::{Add, Unrounded};
 use crate::by_row::columns::ColumnSums;
 use crate::by_row::groups::Sums;
 use crate::by_row::{Columns, Statistics, backward::Backward, forward::Forward};
-use crate::element::private::Stored;
 use crate::rms_norm::{columns, columns_mut};
 use crate::rows::{Mixed, MixedMut, Shape, Shared, Source, Target};
 use crate::{

@@ -13,7 +13,7 @@ use super::*;
 use crate::affine::Runs;
 use crate::rows::{Shape, Shared};
 use crate::vector::{Body, dispatch};
-use crate::{Companion, Error, Level, ParamGradients, Params, Rows, RowsMut, Run, threads, wide};
+use crate::{Companion, Error, Level, ParamGradients, Params, Rows, RowsMut, Run, wide};
 use std::ops::Range;
 
 /// A checked backward call.
