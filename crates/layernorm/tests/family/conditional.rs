@@ -296,7 +296,7 @@ fn memory_is_used_again() {
         let case = Case::<f32, f32>::random(Norm::Layer, [rows, entries], 5, &mut random);
         let (x, dy) = (Strided::new(&case.x, 5, 0), Strided::new(&case.dy, 5, 0));
         let table = Table::<f32> { entries, weight: None, bias: None, index: &case.index, eps: case.eps };
-        let mut sums = |(workspace, order): (&mut Workspace<f32>, &mut RowsByIndex)| {
+        let sums = |(workspace, order): (&mut Workspace<f32>, &mut RowsByIndex)| {
             let mut dweight = Strided::<f32>::blank(entries, 5, 0);
             let of_table = TableGradients {
                 dweight: Some(dweight.rows_mut()),
