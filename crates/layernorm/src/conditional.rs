@@ -102,8 +102,8 @@ pub struct ConditionalGradients<'a, E: Element> {
     pub table: Option<TableGradients<'a, E::Acc>>,
 }
 
-/// Layer norm of each row of `x`, with the weight and bias that the row picks: y = weight[i] x_hat + bias[i] with i =
-/// index[row].
+/// Layer norm of each row of `x`, with the weight and bias that the row picks: `y = weight[i] x_hat + bias[i]`, where `i`
+/// is `index[row]`.
 ///
 /// `x` and `y` are (rows, features), the index holds one number a row. The statistics go to `saved`. Nothing is
 /// allocated. Each row has the bits of [`layer_norm`](crate::layer_norm) with its weight and bias.
