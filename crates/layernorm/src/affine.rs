@@ -5,7 +5,7 @@ use crate::element::private::Stored;
 use crate::real::private::Number;
 use crate::rows::Place;
 use crate::vector::{LINE, Memory};
-use crate::{Element, Error};
+use crate::{Companion, Element, Error, Rows};
 use std::mem::MaybeUninit;
 
 /// A weight or a bias: one number a feature, one for all, or one for each run of features.
@@ -16,6 +16,18 @@ pub(crate) struct Affine<'a, E: Element> {
     /// Added to each: 1 where a weight is stored as what it differs from 1 by; -0, which adds nothing.
     offset: E::Acc,
     runs: Runs,
+    entry: Entry<'a>,
+}
+
+/// Which row of parameters a row takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Entry<'a> {
+    /// What [`Runs`] says.
+    AsRuns,
+    /// Each for so many consecutive rows.
+    Every(usize),
+    /// The one that stands here for the row.
+    Index(&'a [usize]),
 }
 
 /// As many numbers as the widest register has.
@@ -48,7 +60,31 @@ impl<'a, E: Element> Affine<'a, E> {
             Some(values) if values.len() > 0 => values.get(0).add(offset),
             _ => E::Acc::from_f64(absent),
         };
-        Self { values: values.filter(|values| values.len() > 1), same, offset, runs }
+        let values = values.filter(|values| values.len() > 1);
+        Self { values, same, offset, runs, entry: Entry::AsRuns }
+    }
+
+    /// Rows of parameters, one a feature, of which each row takes one. An `entry` names only rows that there are.
+    pub(crate) fn of_rows<P: Companion<E>>(
+        rows: Option<Rows<'a, P>>,
+        absent: f64,
+        offset: Option<f64>,
+        entry: Entry<'a>,
+    ) -> Self {
+        let stride = rows.map_or(0, |rows| rows.shape().stride);
+        let values = rows.map(|rows| P::values(rows.data()));
+        Self { entry, ..Self::with(values, absent, offset, Runs { run: 1, per_row: stride }) }
+    }
+
+    /// The place of the first parameter of a row among `len`.
+    #[inline(always)]
+    fn first(&self, row: usize, len: usize) -> usize {
+        match (self.entry, self.runs.per_row) {
+            (_, 0) => 0,
+            (Entry::AsRuns, per_row) => row % (len / per_row) * per_row,
+            (Entry::Every(rows), stride) => row / rows * stride,
+            (Entry::Index(index), stride) => index[row] * stride,
+        }
     }
 
     /// Check that there is one number a feature, or one for all.
@@ -108,11 +144,8 @@ impl<'a, E: Element> Affine<'a, E> {
             Values::Own(values) => Place::own(values.as_ptr()),
             Values::Wide(values) => Place::wide(values.as_ptr()),
         };
-        match self.runs.per_row {
-            0 => from,
-            // SAFETY: a row's first parameter is one of the parameters.
-            per_row => unsafe { from.add(row % (values.len() / per_row) * per_row) },
-        }
+        // SAFETY: a row's first parameter is one of the parameters.
+        unsafe { from.add(self.first(row, values.len())) }
     }
 
     /// The one of feature `index` of a row.
@@ -120,7 +153,8 @@ impl<'a, E: Element> Affine<'a, E> {
         match self.values {
             None => self.same,
             Some(values) => {
-                values.get((row * self.runs.per_row + index / self.runs.run) % values.len()).add(self.offset)
+                let first = self.first(row, values.len());
+                values.get((first + index / self.runs.run) % values.len()).add(self.offset)
             }
         }
     }

@@ -108,6 +108,11 @@ impl Shape {
         self.rows * self.features * size_of::<T>()
     }
 
+    /// So many rows as these have.
+    pub(crate) fn with_rows(self, rows: usize) -> Self {
+        Self { rows, ..self }
+    }
+
     pub(crate) fn expect(self, what: &'static str, of: Self) -> Result<(), Error> {
         let (got, expected) = ((self.rows, self.features), (of.rows, of.features));
         if got == expected { Ok(()) } else { Err(Error::Shape { what, expected, got }) }
@@ -183,6 +188,11 @@ impl<'a, T> Rows<'a, T> {
 
     pub(crate) fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// All numbers, those between rows too.
+    pub(crate) fn data(&self) -> &'a [T] {
+        self.data
     }
 
     pub(crate) fn source(&self) -> Source<'a, T> {
@@ -327,6 +337,25 @@ pub(crate) struct Place<E> {
 pub(crate) struct PlaceMut<E> {
     pub(crate) start: *mut E,
     pub(crate) wide: bool,
+}
+
+/// Rows of numbers, each for so many consecutive rows of a call: a gate, a mask (for one), a bias (for all).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shared<'a, E: Element> {
+    pub(crate) numbers: Mixed<'a, E>,
+    pub(crate) rows: usize,
+}
+
+impl<'a, E: Element> Shared<'a, E> {
+    /// Where the numbers for row `index` of the call start.
+    ///
+    /// # Safety
+    /// As [`Source::row`].
+    #[inline(always)]
+    pub(crate) unsafe fn row(self, index: usize) -> Place<E> {
+        // SAFETY: the caller's.
+        unsafe { self.numbers.row(index / self.rows) }
+    }
 }
 
 impl<E: Element> Place<E> {

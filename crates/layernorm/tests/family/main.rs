@@ -5,5 +5,14 @@
 
 #![allow(clippy::cast_possible_truncation, reason = "numbers are rounded to f32, and small ones to integers")]
 #![allow(clippy::missing_assert_message, reason = "in helpers too, the values say what went wrong")]
+#![allow(clippy::too_many_arguments, reason = "functions in tests may have many")]
 
+mod common;
+#[path = "../kernels/random.rs"]
+mod random;
+
+mod adaptive;
+mod add_norm;
+mod conditional;
+mod gated;
 mod lengths;
