@@ -1,5 +1,7 @@
 //! The types that numbers are stored in.
 
+use crate::by_column::backward::Backward as BatchBackward;
+use crate::by_column::forward::{Forward as BatchForward, Keep};
 use crate::by_row::{Centred, Statistics, Uncentred, backward::Backward, forward::Forward};
 #[cfg(target_arch = "aarch64")]
 use crate::vector::neon::Neon;
@@ -136,6 +138,24 @@ pub(crate) mod private {
         where
             Self: Element;
 
+        fn batch_train(
+            call: BatchForward<'_, Self>,
+            keep: Keep<'_, Self::Acc>,
+            run: Run,
+        ) -> Result<(), Error>
+        where
+            Self: Element;
+        fn batch_given(call: &BatchForward<'_, Self>, of: [&[Self::Acc]; 3], run: Run) -> Result<(), Error>
+        where
+            Self: Element;
+        fn batch_backward<'a>(
+            call: BatchBackward<'a, Self>,
+            params: ParamGradients<'a, Self::Acc>,
+            run: Run,
+        ) -> Result<(), Error>
+        where
+            Self: Element;
+
         fn run_portable<B: Body<Self>>(body: B, s: Portable) -> B::Output
         where
             Self: Element;
@@ -189,6 +209,31 @@ pub(crate) mod private {
                         Statistics::Centred => call.run_kind::<Centred>(params, run),
                         Statistics::Uncentred => call.run_kind::<Uncentred>(params, run),
                     }
+                }
+
+                #[inline(never)]
+                fn batch_train(
+                    call: BatchForward<'_, Self>,
+                    keep: Keep<'_, <Self as Element>::Acc>,
+                    run: Run,
+                ) -> Result<(), Error> {
+                    call.train_here(keep, run)
+                }
+                #[inline(never)]
+                fn batch_given(
+                    call: &BatchForward<'_, Self>,
+                    of: [&[<Self as Element>::Acc]; 3],
+                    run: Run,
+                ) -> Result<(), Error> {
+                    call.given_here(of, run)
+                }
+                #[inline(never)]
+                fn batch_backward<'a>(
+                    call: BatchBackward<'a, Self>,
+                    params: ParamGradients<'a, <Self as Element>::Acc>,
+                    run: Run,
+                ) -> Result<(), Error> {
+                    call.run_here(params, run)
                 }
 
                 #[inline(always)]

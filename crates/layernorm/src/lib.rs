@@ -22,6 +22,9 @@
 //! [`Level`] and on which [`Threads`] to work. [`mod@reference`] is the whole family of norms in plain f64.
 
 mod affine;
+mod batch;
+mod batch_norm;
+mod by_column;
 mod by_row;
 mod element;
 mod error;
@@ -35,12 +38,21 @@ pub mod reference;
 mod rms_norm;
 mod rows;
 mod run;
+mod running;
 mod stats;
+mod sync;
 mod threads;
 mod vector;
 mod wide;
 mod workspace;
 
+pub use batch::{Batch, BatchMut, Valid};
+pub use batch_norm::{
+    BatchGradients, BatchNorm, Folded, Trained, Training, batch_norm_eval, batch_norm_eval_backward,
+    batch_norm_eval_backward_in_place, batch_norm_eval_in_place, batch_norm_fold, batch_norm_folded,
+    batch_norm_train, batch_norm_train_backward, batch_norm_train_backward_in_place,
+    batch_norm_train_in_place,
+};
 pub use element::{Companion, Element};
 pub use error::Error;
 pub use layer_norm::{
@@ -53,7 +65,9 @@ pub use real::Real;
 pub use rms_norm::{RmsNorm, rms_norm, rms_norm_backward, rms_norm_backward_in_place, rms_norm_in_place};
 pub use rows::{Rows, RowsMut};
 pub use run::{Run, Threads};
+pub use running::{Convention, RunningMut, RunningRef, RunningStats};
 pub use stats::{Stats, StatsMut, StatsRef};
+pub use sync::{LocalReducer, Reducer};
 pub use workspace::Workspace;
 
 /// The code of README.md, run as a test.
