@@ -69,7 +69,7 @@ impl<E: Element> Inputs<'_, E> {
                 if split.parts() > 0 && self.grid.shape.rows > 0 {
                     let (rows, tree) = (0..self.grid.shape.rows, totals.of_part(0));
                     let channels = start + of.start..start + of.end;
-                    let run = run.as_mut_ptr();
+                    let run = if run.is_empty() { std::ptr::null_mut() } else { run.as_mut_ptr() };
                     dispatch(plan.level, Sums { inputs: self, rows, channels, centres, tree, run });
                 }
                 // SAFETY: groups do not overlap, and the sums have these channels.

@@ -1,6 +1,6 @@
 //! The bounds of `docs/numerics.md`, against [`layernorm::reference`].
 
-use super::problem::{Kind, Problem, Random, Results, SHAPES, Wide, at};
+use super::problem::{Base, Kind, Problem, Random, Results, SHAPES, at};
 use layernorm::Level;
 use layernorm::reference::{self, Affine, Nchw};
 

@@ -24,14 +24,14 @@ fn tree<T: Wide>(mut first: usize, mut nodes: Vec<T>) -> T {
 /// A sum over a row.
 fn row<T: Wide>(n: usize, add: impl Fn(T, usize) -> T) -> T {
     let block = |start: usize| {
-        let mut lanes = vec![T::of(0.0); T::LANES];
-        for j in start..n.min(start + T::BLOCK) {
-            let lane = &mut lanes[(j - start) % T::LANES];
+        let mut lanes = vec![T::of(0.0); T::W];
+        for j in start..n.min(start + T::B) {
+            let lane = &mut lanes[(j - start) % T::W];
             *lane = add(*lane, j);
         }
         tree(0, lanes)
     };
-    tree(0, (0..n).step_by(T::BLOCK).map(block).collect())
+    tree(0, (0..n).step_by(T::B).map(block).collect())
 }
 
 /// A sum over the numbers of a channel, counted by samples and positions.
@@ -112,7 +112,7 @@ pub(crate) fn run<T: Wide>(of: &Problem<T>) -> Results<T> {
     }
     let shared = |of: &Option<Vec<T>>, totals: Vec<T>| match of {
         Some(values) if values.len() == 1 && totals.len() != 1 => {
-            vec![row(totals.len(), |lane, k| lane.plus(totals[k]))]
+            vec![row(totals.len(), |lane: T, k| lane.plus(totals[k]))]
         }
         _ => totals,
     };
