@@ -78,11 +78,12 @@ impl<'a, E: Element> Backward<'a, E> {
         let ParamGradients { dweight, dbias, accumulate, workspace, .. } = params;
         let (arrays, rooms) = plan.room(5, channels, workspace)?;
         if self.frozen {
-            // SAFETY: the only use of the array that is under way; none is left out.
-            let rstd = unsafe { arrays.of(OUT, &(0..channels)) };
+            // SAFETY: the only use of these arrays that is under way: there are no means, and nothing is left out.
+            let [c, rstd] = [A, OUT].map(|array| unsafe { arrays.of(array, &(0..channels)) });
             let given = RunningRef { mean: m, var: self.saved.rstd };
+            c.fill(E::Acc::from_f64(0.0));
             rstd.iter_mut().enumerate().for_each(|(i, rstd)| *rstd = given.rstd(i, self.form.eps));
-            self.saved.rstd = rstd;
+            self.saved = StatsRef { m, c, rstd };
             if dweight.is_some() || dbias.is_some() {
                 // SAFETY: the only use of the arrays that is under way.
                 let to = [PRODUCTS, ONES].map(|array| unsafe { arrays.of(array, &(0..channels)) });
@@ -118,8 +119,8 @@ impl<'a, E: Element> Backward<'a, E> {
         memory: (Range<usize>, Rooms<'_, E::Acc>),
     ) {
         let StatsRef { m, c, rstd } = self.saved;
-        let of = |of| -> &[E::Acc] { <[E::Acc]>::get(of, channels.clone()).unwrap_or_default() };
-        let centres = Centres { m: of(m), c: of(c), rstd: of(rstd) };
+        let [m, c, rstd] = [m, c, rstd].map(|of| &of[channels.clone()]);
+        let centres = Centres { m, c, rstd };
         self.inputs.sums(plan, channels.clone(), centres, to, memory);
     }
 

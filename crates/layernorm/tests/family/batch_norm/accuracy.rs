@@ -86,6 +86,10 @@ fn check<E: Kind>() {
     for shape in SHAPES {
         for last in [false, true] {
             for mean in [0.0, 1.0, 1e3, 1e5] {
+                // The reference rounds in f64 too, and takes off a mean worse: what it gives is no truth to f64 then.
+                if mean > 1.0 && E::Acc::U < 2f64.powi(-50) {
+                    continue;
+                }
                 let mut problem = Problem::<E>::new(last, shape, &mut random);
                 let spread = 10f64.powi(random.below(9) as i32 - 4);
                 if E::U == E::Acc::U {

@@ -103,7 +103,7 @@ impl Random {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
 
-    pub(crate) fn normals<E: Kind>(&mut self, len: usize) -> Vec<E> {
+    pub(crate) fn normals<E: Base>(&mut self, len: usize) -> Vec<E> {
         (0..len).map(|_| E::of(self.normal())).collect()
     }
 }
