@@ -442,10 +442,9 @@ fn backward_in_place<'a, E: Element, P: Companion<E>>(
 fn together(reducer: Option<&dyn Reducer>, call: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
     let result = call();
     // Those two all ranks have alike.
-    if !matches!(result, Ok(()) | Err(Error::Count { .. } | Error::Reducer { .. })) {
-        if let Some(reducer) = reducer {
-            reducer.abort();
-        }
+    let alone = !matches!(result, Ok(()) | Err(Error::Count { .. } | Error::Reducer { .. }));
+    if let Some(reducer) = reducer.filter(|_| alone) {
+        reducer.abort();
     }
     result
 }
@@ -606,7 +605,8 @@ pub struct BatchNorm<T> {
     pub convention: Convention,
     /// How calls run.
     pub run: Run,
-    workspace: Workspace<T>,
+    /// Memory of training passes, kept for the next one.
+    pub workspace: Workspace<T>,
 }
 
 impl<T: Real> BatchNorm<T> {

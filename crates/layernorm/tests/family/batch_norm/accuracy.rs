@@ -39,11 +39,11 @@ pub(crate) fn errors<E: Kind>(of: &Problem<E>, got: &Results<E>) -> [f64; 4] {
     let half = |exact: f64| if u == E::U { 0.0 } else { E::U * exact.abs() + 2f64.powi(-25) };
     let mut largest = vec![0.0f64; of.channels];
     let mut sums = vec![[0.0f64; 2]; of.channels];
-    for i in 0..x.len() {
+    for (i, (dy, x_hat)) in dy.iter().zip(&x_hat).enumerate() {
         let (_, k) = place(of, i);
-        largest[k] = largest[k].max((weight[k] * dy[i]).abs());
-        sums[k][0] += dy[i].abs() * x_hat[i].abs().max(1.0);
-        sums[k][1] += dy[i].abs();
+        largest[k] = largest[k].max((weight[k] * dy).abs());
+        sums[k][0] += dy.abs() * x_hat.abs().max(1.0);
+        sums[k][1] += dy.abs();
     }
     let mut worst = [0.0f64; 4];
     let mut note = |which: usize, error: f64, rest: f64, unit: f64| {

@@ -84,7 +84,8 @@ pub(crate) fn run<T: Wide>(of: &Problem<T>) -> Results<T> {
             let c = channel(of, 0, |sum, i| taken(sum, i, &|sum| sum.plus(d(i)))).over(n);
             let squares = channel(of, 0, |sum, i| taken(sum, i, &|sum| d(i).fused(d(i), sum))).over(n);
             let var = negative(c).fused(c, squares);
-            if repeated || !(var < c.times(c)) {
+            let less = var < c.times(c);
+            if repeated || !less {
                 break (c, var);
             }
             m = m.plus(c);
