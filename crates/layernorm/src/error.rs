@@ -78,6 +78,44 @@ pub enum Error {
         /// The largest finite value of the accumulation type.
         max: f64,
     },
+    /// Channels that can't be cut into so many equal groups.
+    #[error("{channels} channels cannot be cut into {groups} equal groups")]
+    Groups {
+        /// Channels of an image.
+        channels: usize,
+        /// The groups that were asked for.
+        groups: usize,
+    },
+    /// Images without channels, or without positions.
+    #[error("{channels} channels of {positions} positions: there is nothing to normalise")]
+    NoImages {
+        /// Channels of an image.
+        channels: usize,
+        /// Positions of a channel.
+        positions: usize,
+    },
+    /// The sizes of axes make more numbers than memory can hold.
+    #[error("axes of {axes:?} are more numbers than memory can hold")]
+    Size {
+        /// The sizes of the axes.
+        axes: Vec<usize>,
+    },
+    /// More axes than a tensor may have here.
+    #[error("a tensor of {got} axes, where {most} are the most")]
+    Axes {
+        /// The most that a tensor may have.
+        most: usize,
+        /// Those that were given.
+        got: usize,
+    },
+    /// An axis that the tensor does not have, or that was named before.
+    #[error("axis {axis} is not one of {axes}, or was named twice")]
+    Axis {
+        /// The axis that was given.
+        axis: usize,
+        /// Axes of the tensor.
+        axes: usize,
+    },
     /// An instruction-set level that this machine does not have.
     #[error("level {asked} is not available here: the best is {best}")]
     Level {

@@ -21,14 +21,19 @@
 //! stride, parameters that are absent, shared or per unit ([`Params`]), and a [`Run`] that says at which
 //! [`Level`] and on which [`Threads`] to work. [`mod@reference`] is the whole family of norms in plain f64.
 
+mod activation;
 mod affine;
+mod axes;
 mod by_row;
 mod element;
 mod error;
 mod form;
+mod group_norm;
+mod images;
 mod layer_norm;
 mod level;
 mod order;
+mod over;
 mod params;
 mod real;
 pub mod reference;
@@ -41,8 +46,20 @@ mod vector;
 mod wide;
 mod workspace;
 
+pub use activation::{Activation, silu, silu_backward, silu_backward_in_place, silu_in_place};
+pub use axes::{
+    AxesMask, OverAxes, layer_norm_axes, layer_norm_axes_backward, layer_norm_axes_backward_in_place,
+    layer_norm_axes_in_place, rms_norm_axes, rms_norm_axes_backward, rms_norm_axes_backward_in_place,
+    rms_norm_axes_in_place,
+};
 pub use element::{Companion, Element};
 pub use error::Error;
+pub use group_norm::{
+    Groups, Instances, TensorGradients, group_norm, group_norm_backward, group_norm_backward_in_place,
+    group_norm_in_place, instance_norm, instance_norm_backward, instance_norm_backward_in_place,
+    instance_norm_in_place,
+};
+pub use images::{Images, Layout};
 pub use layer_norm::{
     LayerNorm, layer_norm, layer_norm_backward, layer_norm_backward_in_place, layer_norm_in_place,
 };

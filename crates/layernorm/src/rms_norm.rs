@@ -131,11 +131,11 @@ pub fn rms_norm_backward_in_place<E: Element, P: Companion<E>>(
     Backward::in_place(x, dy, params, saved)?.run(Statistics::Uncentred, param_gradients, run)
 }
 
-fn columns<T>(rstd: &[T], rows: usize) -> Result<Columns<Source<'_, T>>, Error> {
+pub(crate) fn columns<T>(rstd: &[T], rows: usize) -> Result<Columns<Source<'_, T>>, Error> {
     Ok(Columns { centre: None, rstd: Source::column("rstd", rstd, rows)? })
 }
 
-fn columns_mut<T>(rstd: &mut [T], rows: usize) -> Result<Columns<Target<'_, T>>, Error> {
+pub(crate) fn columns_mut<T>(rstd: &mut [T], rows: usize) -> Result<Columns<Target<'_, T>>, Error> {
     Ok(Columns { centre: None, rstd: Target::column("rstd", rstd, rows)? })
 }
 
