@@ -2,7 +2,10 @@
 //! [`kernel`].
 
 use crate::case::{Case, Operator};
-use layernorm::{Params, Real, Rows, RowsMut, Run, Stats, layer_norm, rms_norm};
+use layernorm::{
+    Activation, Groups, Images, Instances, Layout, Params, Real, Rows, RowsMut, Run, Stats, Workspace,
+    group_norm, instance_norm, layer_norm, rms_norm,
+};
 
 /// All outputs of a case, in ONNX's order.
 pub(crate) type Outputs = Vec<Vec<f64>>;
@@ -27,9 +30,8 @@ pub(crate) fn kernel(operator: Operator) -> Kernel {
         Operator::LayerNorm => runs!(layer),
         Operator::RmsNorm => runs!(rms),
         Operator::BatchNorm | Operator::BatchNormTraining => Kernel::Pending("no kernel by channel yet"),
-        Operator::InstanceNorm | Operator::GroupNorm => {
-            Kernel::Pending("no kernel by groups of channels yet")
-        }
+        Operator::InstanceNorm => runs!(instance),
+        Operator::GroupNorm => runs!(group),
         Operator::L2Norm => Kernel::Pending("no kernel that divides by the length yet"),
         Operator::L1Norm => Kernel::Pending("no kernel that divides by a sum of magnitudes yet"),
         Operator::MeanVarianceNorm => Kernel::Pending("no kernel with eps outside the root yet"),
@@ -59,6 +61,32 @@ fn rms<T: Number>(case: &Case) -> Outputs {
     let into = RowsMut::new(&mut y, features).expect("whole rows");
     rms_norm(Rows::new(&x, features).expect("whole rows"), params, into, None, Run::default())
         .expect("what fits");
+    vec![wide(&y)]
+}
+
+fn group<T: Number>(case: &Case) -> Outputs {
+    let groups = usize::try_from(case.int("num_groups")).expect("a number of groups");
+    by_channel::<T>(case, |images, params, x, y| {
+        let norm = Groups { images, groups, params, activation: Activation::None };
+        group_norm(norm, x, y, None, &mut Workspace::new(), Run::default()).expect("what fits");
+    })
+}
+
+fn instance<T: Number>(case: &Case) -> Outputs {
+    by_channel::<T>(case, |images, params, x, y| {
+        let norm = Instances { images, params, activation: Activation::None };
+        instance_norm(norm, x, y, None, &mut Workspace::new(), Run::default()).expect("what fits");
+    })
+}
+
+/// A norm of images with a weight and a bias a channel.
+fn by_channel<T: Number>(case: &Case, norm: impl Fn(Images, Params<'_, T>, &[T], &mut [T])) -> Outputs {
+    let (x, weight, bias): (Vec<T>, Vec<T>, Vec<T>) = (case.input(0), case.input(1), case.input(2));
+    let shape = case.shape();
+    let images = Images::new(shape[0], shape[1], &shape[2..], Layout::ChannelsFirst).expect("images");
+    let params = Params { weight: Some(&weight[..]), bias: Some(&bias), eps: case.eps() };
+    let mut y = blank::<T>(x.len());
+    norm(images, params, &x, &mut y);
     vec![wide(&y)]
 }
 

@@ -1,0 +1,6 @@
+//! The rest of the family, operator by operator, against the reference and against each other.
+
+mod axes;
+mod group;
+mod silu;
+mod tools;
