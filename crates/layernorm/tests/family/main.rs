@@ -13,7 +13,11 @@ mod random;
 
 mod adaptive;
 mod add_norm;
+mod axes;
 mod batch_norm;
 mod conditional;
 mod gated;
+mod group;
 mod lengths;
+mod silu;
+mod tools;
