@@ -523,7 +523,7 @@ fn wrong_input_is_refused_and_nothing_written() {
             Error::Epsilon { eps: -1.0, max: f32::MAX.into() },
         ),
     ];
-    let sentinel = SENTINEL as f32;
+    let sentinel = f32::of(SENTINEL);
     for (norm, [x, y, _], saved, expected) in bad {
         let (x, mut y, mut stats) = (vec![1.0f32; x], vec![sentinel; y], Stats::new(saved));
         stats.m.fill(sentinel);
