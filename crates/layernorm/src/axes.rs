@@ -10,7 +10,7 @@
 
 use crate::affine::Runs;
 use crate::by_row::{Columns, Statistics};
-use crate::group_norm::{split, values};
+use crate::group_norm::Checked;
 use crate::images::product;
 use crate::over::{Axes, Axis, MOST, Mask, OverBackward, OverForward, Plan};
 use crate::rms_norm::{columns, columns_mut};
@@ -170,7 +170,7 @@ impl<'a, P> OverAxes<'a, P> {
     where
         P: Companion<E>,
     {
-        let ([weight, bias], form) = values(&self.params, &plan)?;
+        let Checked { weight, bias, form } = Checked::new(&self.params, &plan)?;
         let (activation, mask) = (Activation::None, self.mask()?);
         Ok(OverForward { plan, statistics, x, y, in_place, weight, bias, form, saved, activation, mask })
     }
@@ -181,15 +181,15 @@ impl<'a, P> OverAxes<'a, P> {
         (plan, x, dy): (Plan, Source<'a, E>, Source<'a, E>),
         (dx, in_place): (Option<Target<'a, E>>, bool),
         saved: Option<Columns<Source<'a, E::Acc>>>,
-        params: ParamGradients<'_, E::Acc>,
-        run: Run,
+        (params, run): (ParamGradients<'_, E::Acc>, Run),
     ) -> Result<(), Error>
     where
         P: Companion<E>,
     {
-        let ([weight, bias], form) = values(&self.params, &plan)?;
+        let Checked { weight, bias, form } = Checked::new(&self.params, &plan)?;
         let (activation, mask) = (Activation::None, self.mask()?);
-        let (first, sums, workspace) = split(params, &plan)?;
+        params.check(plan.params)?;
+        let first = params.wanted().then_some(params.first_row);
         let call = OverBackward {
             plan,
             statistics,
@@ -205,7 +205,7 @@ impl<'a, P> OverAxes<'a, P> {
             mask,
             first,
         };
-        call.run(sums, workspace, run)
+        call.run(params, run)
     }
 }
 
@@ -357,7 +357,7 @@ pub fn layer_norm_axes_backward<E: Element, P: Companion<E>>(
     let plan = norm.checked(&[("x", x.len()), ("dy", dy.len()), of_dx])?;
     let saved = saved.map(|saved| saved.columns(plan.rows)).transpose()?;
     let (of, dx) = ((plan, Source::numbers(x), Source::numbers(dy)), dx.map(|dx| Target::every(dx, 1)));
-    norm.backward(Statistics::Centred, of, (dx, false), saved, params, run)
+    norm.backward(Statistics::Centred, of, (dx, false), saved, (params, run))
 }
 
 /// [`layer_norm_axes_backward`] in place: `dy` becomes dx. The same bits.
@@ -388,7 +388,7 @@ pub fn layer_norm_axes_backward_in_place<E: Element, P: Companion<E>>(
     let plan = norm.checked(&[("x", x.len()), ("dy", dy.len())])?;
     let saved = saved.map(|saved| saved.columns(plan.rows)).transpose()?;
     let (dy, dx) = Target::both(dy);
-    norm.backward(Statistics::Centred, (plan, Source::numbers(x), dy), (Some(dx), true), saved, params, run)
+    norm.backward(Statistics::Centred, (plan, Source::numbers(x), dy), (Some(dx), true), saved, (params, run))
 }
 
 /// RMS norm of `x` over any of its axes, into `y`: y = weight x / sqrt(mean(x^2) + eps) + bias, as [`layer_norm_axes`].
@@ -489,7 +489,7 @@ pub fn rms_norm_axes_backward<E: Element, P: Companion<E>>(
     let plan = norm.checked(&[("x", x.len()), ("dy", dy.len()), of_dx])?;
     let saved = rstd.map(|rstd| columns("rstd", rstd, plan.rows)).transpose()?;
     let (of, dx) = ((plan, Source::numbers(x), Source::numbers(dy)), dx.map(|dx| Target::every(dx, 1)));
-    norm.backward(Statistics::Uncentred, of, (dx, false), saved, params, run)
+    norm.backward(Statistics::Uncentred, of, (dx, false), saved, (params, run))
 }
 
 /// [`rms_norm_axes_backward`] in place: `dy` becomes dx. The same bits.
@@ -520,5 +520,11 @@ pub fn rms_norm_axes_backward_in_place<E: Element, P: Companion<E>>(
     let plan = norm.checked(&[("x", x.len()), ("dy", dy.len())])?;
     let saved = rstd.map(|rstd| columns("rstd", rstd, plan.rows)).transpose()?;
     let (dy, dx) = Target::both(dy);
-    norm.backward(Statistics::Uncentred, (plan, Source::numbers(x), dy), (Some(dx), true), saved, params, run)
+    norm.backward(
+        Statistics::Uncentred,
+        (plan, Source::numbers(x), dy),
+        (Some(dx), true),
+        saved,
+        (params, run),
+    )
 }

@@ -17,7 +17,7 @@ use crate::affine::{Affine, Runs};
 use crate::by_row::{Columns, Statistics};
 use crate::element::Values;
 use crate::form::Form;
-use crate::over::{Axes, Axis, OverBackward, OverForward, ParamSums, Plan};
+use crate::over::{Axes, Axis, OverBackward, OverForward, Plan};
 use crate::rows::{Source, Target};
 use crate::{
     Companion, Element, Error, Images, Layout, ParamGradients, Params, Run, StatsMut, StatsRef, Workspace,
@@ -130,7 +130,7 @@ impl<'a, P> Groups<'a, P> {
     {
         let plan = self.plan()?;
         let saved = saved.map(|saved| saved.columns(plan.rows)).transpose()?;
-        let ([weight, bias], form) = values(&self.params, &plan)?;
+        let Checked { weight, bias, form } = Checked::new(&self.params, &plan)?;
         let (statistics, activation) = (Statistics::Centred, self.activation);
         Ok(OverForward {
             plan,
@@ -160,9 +160,10 @@ impl<'a, P> Groups<'a, P> {
     {
         let plan = self.plan()?;
         let saved: Option<Columns<_>> = saved.map(|saved| saved.columns(plan.rows)).transpose()?;
-        let ([weight, bias], form) = values(&self.params, &plan)?;
+        let Checked { weight, bias, form } = Checked::new(&self.params, &plan)?;
         let (statistics, activation, mask) = (Statistics::Centred, self.activation, None);
-        let (first, sums, workspace) = split(params, &plan)?;
+        params.check(plan.params)?;
+        let first = params.wanted().then_some(params.first_row);
         let call = OverBackward {
             plan,
             statistics,
@@ -178,30 +179,24 @@ impl<'a, P> Groups<'a, P> {
             mask,
             first,
         };
-        call.run(sums, workspace, run)
+        call.run(params, run)
     }
 }
 
 /// Weight, bias and form of a plan's rows, checked.
-pub(crate) fn values<'a, E: Element, P: Companion<E>>(
-    params: &Params<'a, P>,
-    plan: &Plan,
-) -> Result<([Option<Values<'a, E>>; 2], Form<E::Acc>), Error> {
-    let form = Form::new(params.eps, plan.features)?;
-    Affine::<E>::expect("weight", params.weight.map(<[P]>::len), plan.params)?;
-    Affine::<E>::expect("bias", params.bias.map(<[P]>::len), plan.params)?;
-    Ok(([params.weight.map(P::values), params.bias.map(P::values)], form))
+pub(crate) struct Checked<'a, E: Element> {
+    pub(crate) weight: Option<Values<'a, E>>,
+    pub(crate) bias: Option<Values<'a, E>>,
+    pub(crate) form: Form<E::Acc>,
 }
 
-/// The first row, if sums over rows are wanted, where they go, and the workspace.
-pub(crate) fn split<'b, T: crate::Real>(
-    params: ParamGradients<'b, T>,
-    plan: &Plan,
-) -> Result<(Option<usize>, ParamSums<'b, T>, &'b mut Workspace<T>), Error> {
-    params.check(plan.params)?;
-    let ParamGradients { dweight, dbias, accumulate, first_row, workspace } = params;
-    let first = (dweight.is_some() || dbias.is_some()).then_some(first_row);
-    Ok((first, ParamSums { dweight, dbias, accumulate }, workspace))
+impl<'a, E: Element> Checked<'a, E> {
+    pub(crate) fn new<P: Companion<E>>(params: &Params<'a, P>, plan: &Plan) -> Result<Self, Error> {
+        let form = Form::new(params.eps, plan.features)?;
+        Affine::<E>::expect("weight", params.weight.map(<[P]>::len), plan.params)?;
+        Affine::<E>::expect("bias", params.bias.map(<[P]>::len), plan.params)?;
+        Ok(Self { weight: params.weight.map(P::values), bias: params.bias.map(P::values), form })
+    }
 }
 
 impl<'a, P> From<Instances<'a, P>> for Groups<'a, P> {

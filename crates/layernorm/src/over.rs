@@ -23,7 +23,7 @@ use crate::form::Form;
 use crate::rows::{Mixed, MixedMut, Shape, Source, Target};
 use crate::threads::{self, share};
 use crate::vector::LINE;
-use crate::{Activation, Element, Error, Level, Rounding, Run, Threads, Workspace};
+use crate::{Activation, Element, Error, Level, ParamGradients, Rounding, Run, Threads, Workspace};
 use std::ops::Range;
 
 /// Axes that a tensor may have.
@@ -500,17 +500,13 @@ pub(crate) struct OverBackward<'a, E: Element> {
 
 impl<E: Element> OverBackward<'_, E> {
     /// Run the call, in the room of `workspace`.
-    pub(crate) fn run(
-        &self,
-        sums: ParamSums<'_, E::Acc>,
-        workspace: &mut Workspace<E::Acc>,
-        run: Run,
-    ) -> Result<(), Error> {
+    pub(crate) fn run(&self, params: ParamGradients<'_, E::Acc>, run: Run) -> Result<(), Error> {
+        let ParamGradients { dweight, dbias, accumulate, workspace, .. } = params;
         run.level()?;
         let (rows, stride) = (self.plan.rows, self.plan.features);
         let room = self.rooms(run)?.iter().try_fold(0usize, |all, room| all.checked_add(*room));
         let memory = workspace.room(room.ok_or(Error::Overflow { rows, stride })?);
-        E::backward_over(self, sums, memory, run)
+        E::backward_over(self, ParamSums { dweight, dbias, accumulate }, memory, run)
     }
 
     fn cut(&self, run: Run) -> Cut {

@@ -70,7 +70,8 @@ pub(crate) mod private {
                 const BLOCK: usize = $block;
                 const RANGE: (i32, i32) = $range;
                 const MAGIC: Self = $magic;
-                const LOG2_E: Self = std::f64::consts::LOG2_E as $t;
+                #[allow(clippy::cast_possible_truncation, reason = "rounding to nearest is what is wanted")]
+                const LOG2_E: Self = std::f64::consts::LOG2_E as Self;
                 const LN_2: [Self; 2] = $ln_2;
                 const EXP: &'static [Self] = $exp;
                 const VANISHES: Self = $vanishes;
@@ -122,8 +123,8 @@ pub(crate) mod private {
         256,
         (-100, 120),
         12_582_912.0 + 127.0,
-        [0.693_359_375, -2.121_944_4e-4],
-        &[1.987_569_15e-4, 1.398_199_95e-3, 8.333_451_9e-3, 4.166_579_6e-2, 1.666_666_55e-1, 5.000_000_12e-1],
+        [0.693_359_4, -2.121_944_4e-4],
+        &[1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_6e-1, 5.0e-1],
         120.0
     );
     number!(

@@ -144,8 +144,9 @@ unsafe fn block<E: Copy>(from: *const E, from_stride: usize, to: *mut E, to_stri
     unsafe {
         let lines: [[E; SIDE]; SIDE] =
             std::array::from_fn(|line| from.add(line * from_stride).cast::<[E; SIDE]>().read());
-        for i in 0..SIDE {
-            to.add(i * to_stride).cast::<[E; SIDE]>().write(std::array::from_fn(|line| lines[line][i]));
+        let across: [[E; SIDE]; SIDE] = std::array::from_fn(|i| std::array::from_fn(|line| lines[line][i]));
+        for (i, line) in across.into_iter().enumerate() {
+            to.add(i * to_stride).cast::<[E; SIDE]>().write(line);
         }
     }
 }

@@ -17,6 +17,9 @@ use crate::real::private::Number;
 use crate::rows::{Mixed, MixedMut, Shape, Source, Target};
 use crate::{Element, Level, Rounding, Run, Threads};
 
+/// What a backward pass works with: where sums of runs go, memory, and the level.
+type Means<'a, T> = ([Target<'a, T>; 2], &'a mut [T], Level);
+
 /// Rows of memory that a pass takes.
 pub(super) const FORWARD: usize = 1;
 pub(super) const BACKWARD: usize = 5;
@@ -150,7 +153,7 @@ pub(super) unsafe fn backward<E: Element>(
     row: usize,
     (x, dy, dx): (*mut E, *mut E, Option<*mut E>),
     totals: Option<&mut Tree<'_, E::Acc>>,
-    (sums, memory, level): ([Target<'_, E::Acc>; 2], &mut [E::Acc], Level),
+    (sums, memory, level): Means<'_, E::Acc>,
 ) {
     let (plan, n) = (&call.plan, call.plan.features);
     let order = Order::new(mask, row, n);

@@ -81,7 +81,8 @@ where
 
     fn masked(mut self) -> Self {
         let mut random = Random(99);
-        self.mask = Some((0..self.shape.iter().product()).map(|_| random.bits() % 3 > 0).collect());
+        self.mask =
+            Some((0..self.shape.iter().product()).map(|_| !random.bits().is_multiple_of(3)).collect());
         self
     }
 
@@ -366,7 +367,7 @@ fn trailing_axes_are_layer_norm() {
         let [x, dy] = [&case.x, &case.dy].map(|of| Rows::new(of, n).unwrap());
         let to = RowsMut::new(&mut y, n).unwrap();
         layernorm::layer_norm(x, params, to, Some(stats.as_mut()), Run::default()).unwrap();
-        let [mut dweight, mut dbias] = [(); 2].map(|()| vec![SENTINEL as f32; n]);
+        let [mut dweight, mut dbias] = [(); 2].map(|()| vec![f32::of(SENTINEL); n]);
         let workspace = &mut Workspace::new();
         let of_params = ParamGradients {
             dweight: Some(&mut dweight),
@@ -547,7 +548,7 @@ fn wrong_input_is_refused_and_nothing_written() {
         (good, 23, 24, length("x", 24, 23)),
         (good, 24, 25, length("y", 24, 25)),
     ];
-    let sentinel = SENTINEL as f32;
+    let sentinel = f32::of(SENTINEL);
     for (norm, x, y, expected) in bad {
         let (x, mut y, mut workspace) = (vec![1.0f32; x], vec![sentinel; y], Workspace::new());
         assert_eq!(

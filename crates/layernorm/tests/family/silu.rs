@@ -33,7 +33,7 @@ fn worst(bits: impl Iterator<Item = u32>) -> [f64; 2] {
             }
             let [true_y, true_slope, scale] = truth(f64::from(*x));
             if true_y.is_infinite() {
-                assert!(*y == f32::INFINITY && *dx == 1.0);
+                assert!(*y == f32::INFINITY && *dx == 1.0, "silu({x}) is {y}, its slope {dx}");
                 continue;
             }
             // Nothing is 0 before its time, and signs are right.
@@ -49,7 +49,7 @@ fn worst(bits: impl Iterator<Item = u32>) -> [f64; 2] {
 
 fn check([y, slope]: [f64; 2]) {
     println!("worst: silu {y:.3} u, its slope {slope:.3} u");
-    assert!(y <= 4.0 && slope <= 5.0, "silu errs by {y} u, its slope by {slope} u");
+    assert!(y <= 5.0 && slope <= 5.0, "silu errs by {y} u, its slope by {slope} u");
 }
 
 /// Every 4099th number, and the neighbourhood of those that matter.
@@ -76,7 +76,7 @@ fn numbers_are_right() {
 }
 
 #[test]
-#[ignore = "all 2^32 numbers: a minute on two cores"]
+#[ignore = "all 2^32 numbers: minutes on two cores"]
 fn all_numbers_are_right() {
     let parts: Vec<[f64; 2]> = std::thread::scope(|scope| {
         let of = |part: u32| move || worst((part << 28)..=(part << 28 | 0x0fff_ffff));

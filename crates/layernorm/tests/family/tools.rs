@@ -15,6 +15,11 @@ pub(crate) trait Number: Element {
     fn bits(self) -> u64;
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "rounding to nearest is what is wanted")]
+fn to_f32(value: f64) -> f32 {
+    value as f32
+}
+
 macro_rules! number {
     ($t:ty, $u:expr, $of:expr) => {
         impl Number for $t {
@@ -31,7 +36,7 @@ macro_rules! number {
         }
     };
 }
-number!(f32, f32::UNIT_ROUNDOFF, |value| value as f32);
+number!(f32, f32::UNIT_ROUNDOFF, to_f32);
 number!(f64, f64::UNIT_ROUNDOFF, |value| value);
 number!(f16, 1.0 / 2048.0, f16::from_f64);
 number!(bf16, 1.0 / 256.0, bf16::from_f64);
