@@ -9,6 +9,7 @@
 
 mod common;
 #[path = "../kernels/random.rs"]
+#[allow(dead_code, reason = "the kernels' tests use more of it")]
 mod random;
 
 mod adaptive;
