@@ -5,28 +5,29 @@
 //! packed, and nothing copied apart again.
 
 use crate::error::Error;
-use crate::forward::{Forward, Scalar, Stored};
-use crate::rows::{Blocks, values};
+use crate::forward::Forward;
+use crate::rows::{Blocks, Stored, values};
+use crate::scalar::{Scalar, all_of};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType};
-use layernorm::{ParamGradients, Params, RowsMut, Workspace};
+use layernorm::{Companion, ParamGradients, Params, RowsMut, Workspace};
 use std::sync::Mutex;
 
-/// Which gradients are waited for. Parameters by their shape.
+/// Which gradients are waited for. Parameters by their shape and type.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
     pub(crate) x: bool,
-    pub(crate) weight: Option<Shape>,
-    pub(crate) bias: Option<Shape>,
+    pub(crate) weight: Option<(Shape, DType)>,
+    pub(crate) bias: Option<(Shape, DType)>,
 }
 
 impl Wanted {
     pub(crate) fn with_weight(self, weight: &Tensor) -> Self {
-        Self { weight: weight.track_op().then(|| weight.shape().clone()), ..self }
+        Self { weight: weight.track_op().then(|| (weight.shape().clone(), weight.dtype())), ..self }
     }
 
     pub(crate) fn with_bias(self, bias: &Tensor) -> Self {
-        Self { bias: bias.track_op().then(|| bias.shape().clone()), ..self }
+        Self { bias: bias.track_op().then(|| (bias.shape().clone(), bias.dtype())), ..self }
     }
 }
 
@@ -74,12 +75,14 @@ fn in_one_block(tensor: &Tensor, features: usize) -> Result<Tensor> {
     }
 }
 
-fn tensor(storage: Option<CpuStorage>, shape: Option<Shape>, x: &Tensor) -> Result<Option<Tensor>> {
-    let (Some(storage), Some(shape)) = (storage, shape) else { return Ok(None) };
-    Ok(Some(match storage.dtype() {
+/// Sums, in the type that they were summed in, as a gradient, in the type of its parameter.
+fn tensor(storage: Option<CpuStorage>, wanted: Option<(Shape, DType)>, x: &Tensor) -> Result<Option<Tensor>> {
+    let (Some(storage), Some((shape, dtype))) = (storage, wanted) else { return Ok(None) };
+    let sums = match storage.dtype() {
         DType::F64 => Tensor::from_vec(f64::cpu_storage_data(storage)?, shape, x.device())?,
         _ => Tensor::from_vec(f32::cpu_storage_data(storage)?, shape, x.device())?,
-    }))
+    };
+    Ok(Some(sums.to_dtype(dtype)?))
 }
 
 /// x, dy and weight to dx (or to nothing, if nobody wants it), with dweight and dbias left in `parameters`.
@@ -92,32 +95,49 @@ struct Backward {
 impl Backward {
     fn run(&self, x: Stored<'_>, dy: Stored<'_>, weight: Option<Stored<'_>>) -> Result<(CpuStorage, Shape)> {
         let dx = match x.0 {
-            CpuStorage::F32(memory) => self.run_as::<f32>(memory, x.1, dy, weight)?,
-            CpuStorage::F64(memory) => self.run_as::<f64>(memory, x.1, dy, weight)?,
+            CpuStorage::F32(memory) => self.run_as(memory, x.1, dy, weight)?,
+            CpuStorage::F64(memory) => self.run_as(memory, x.1, dy, weight)?,
+            CpuStorage::F16(memory) => self.run_as(memory, x.1, dy, weight)?,
+            CpuStorage::BF16(memory) => self.run_as(memory, x.1, dy, weight)?,
             other => return Err(Error::Type { name: "x", got: other.dtype() }.into()),
         };
         Ok((dx, if self.wanted.x { x.1.shape().clone() } else { Shape::from(0) }))
     }
 
-    fn run_as<T: Scalar>(
+    fn run_as<E: Scalar>(
         &self,
-        x: &[T],
+        x: &[E],
+        x_layout: &Layout,
+        dy: Stored<'_>,
+        weight: Option<Stored<'_>>,
+    ) -> Result<CpuStorage> {
+        if all_of::<E>([weight, None]) {
+            self.run_with::<E, E>(x, x_layout, dy, weight)
+        } else {
+            self.run_with::<E, E::Acc>(x, x_layout, dy, weight)
+        }
+    }
+
+    fn run_with<E: Scalar, P: Companion<E> + WithDType>(
+        &self,
+        x: &[E],
         x_layout: &Layout,
         dy: Stored<'_>,
         weight: Option<Stored<'_>>,
     ) -> Result<CpuStorage> {
         let Forward { norm, features, .. } = self.forward;
-        let zeros = |len| vec![<T as WithDType>::from_f64(0.0); len];
         let blocks = |layout| Blocks::of(layout, features).ok_or(Error::Rows);
 
         let x_rows = blocks(x_layout)?.rows(0, x)?;
-        let dy_rows = blocks(dy.1)?.rows(0, T::cpu_storage_as_slice(dy.0)?)?;
-        let weight = weight.map(|(storage, layout)| values(storage, layout)).transpose()?;
-        let params = Params { weight, bias: None, eps: norm.eps };
+        let dy_rows = blocks(dy.1)?.rows(0, E::cpu_storage_as_slice(dy.0)?)?;
+        let weight = weight.map(values).transpose()?;
+        let params = Params::<P> { weight, bias: None, eps: norm.eps };
 
-        let mut dx = zeros(if self.wanted.x { x_layout.shape().elem_count() } else { 0 });
-        let [mut dweight, mut dbias] = [&self.wanted.weight, &self.wanted.bias]
-            .map(|shape| shape.as_ref().map(|shape| zeros(shape.elem_count())));
+        let mut dx = E::zeros(if self.wanted.x { x_layout.shape().elem_count() } else { 0 });
+        let sums =
+            |(shape, _): &(Shape, DType)| vec![<E::Acc as WithDType>::from_f64(0.0); shape.elem_count()];
+        let [mut dweight, mut dbias] =
+            [&self.wanted.weight, &self.wanted.bias].map(|wanted| wanted.as_ref().map(sums));
         let dx_rows =
             self.wanted.x.then(|| RowsMut::new(&mut dx, features)).transpose().map_err(Error::from)?;
         let mut workspace = Workspace::new();
@@ -130,9 +150,9 @@ impl Backward {
         });
         norm.backward(x_rows, dy_rows, params, dx_rows, gradients).map_err(Error::from)?;
 
-        let parameters = [dweight, dbias].map(|gradient| gradient.map(T::to_cpu_storage_owned));
+        let parameters = [dweight, dbias].map(|gradient| gradient.map(E::Acc::to_cpu_storage_owned));
         *self.parameters.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = parameters;
-        Ok(T::to_cpu_storage_owned(dx))
+        Ok(E::to_cpu_storage_owned(dx))
     }
 }
 

@@ -39,9 +39,11 @@
 //! A gradient flows or there is an error; it is never lost in silence.
 //!
 //! # Types
-//! `f32` and `f64` are computed as they are. `f16` and `bf16` are converted to `f32`, and the result, rounded once, back
-//! to the type of `x`; candle records both, so gradients arrive in the types of their tensors. Parameters may have
-//! another float type than `x`, and are converted. Other types are errors.
+//! `f16`, `bf16`, `f32` and `f64`; others are errors. Halves are computed in `f32` and the result is rounded once: by the
+//! kernels as they read and write, without a copy in between; what is composed is converted to `f32` and back, recorded
+//! by candle. Parameters may have any of these types. The kernels read those of the type of `x`, and `f32` beside halves;
+//! others are converted first. The gradient of a parameter is summed in `f32` (`f64` for `f64`), and rounded once to the
+//! parameter's type.
 //!
 //! # Threads
 //! Rows are split over the threads of the caller's rayon pool once that pays; no bit depends on it.
@@ -52,7 +54,7 @@
 //! # Files
 //! `ops/` has the functions, a file each with its formula; beside it lie the modules, a file each with its constructors.
 //! The rest is the road from a tensor to a kernel: `apply.rs` checks and chooses, `forward.rs` and `backward.rs` are the
-//! operations of candle, `rows.rs` finds the rows in memory, `norm.rs` names the kernels,
+//! operations of candle, `rows.rs` finds the rows in memory, `scalar.rs` says in which types, `norm.rs` names the kernels,
 //! `compose.rs` does without. `statistics.rs` is batch norm's.
 
 mod adaptive_norm;
@@ -70,6 +72,7 @@ pub mod ops;
 mod qk_norm;
 mod rms_norm;
 mod rows;
+mod scalar;
 mod statistics;
 
 pub use adaptive_norm::{AdaptiveNorm, adaptive_norm};

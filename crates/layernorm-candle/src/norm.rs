@@ -1,6 +1,6 @@
 //! A norm with kernels, as a value that travels to where it runs.
 
-use layernorm::{Error, Gradients, ParamGradients, Params, Real, Rows, RowsMut, Run};
+use layernorm::{Companion, Element, Error, Gradients, ParamGradients, Params, Real, Rows, RowsMut, Run};
 
 /// Which norm, and its constant. A new one is a variant of [`Kind`] and its lines here and in `compose.rs`.
 #[derive(Debug, Clone, Copy)]
@@ -37,11 +37,11 @@ impl Norm {
     }
 
     /// y of each row.
-    pub(crate) fn forward<T: Real>(
+    pub(crate) fn forward<E: Element, P: Companion<E>>(
         self,
-        x: Rows<'_, T>,
-        params: Params<'_, T>,
-        y: RowsMut<'_, T>,
+        x: Rows<'_, E>,
+        params: Params<'_, P>,
+        y: RowsMut<'_, E>,
         run: Run,
     ) -> Result<(), Error> {
         match self.kind {
@@ -51,13 +51,13 @@ impl Norm {
     }
 
     /// The gradients of x and the parameters. Candle's operations save nothing, so the statistics are taken again.
-    pub(crate) fn backward<T: Real>(
+    pub(crate) fn backward<E: Element, P: Companion<E>>(
         self,
-        x: Rows<'_, T>,
-        dy: Rows<'_, T>,
-        params: Params<'_, T>,
-        dx: Option<RowsMut<'_, T>>,
-        gradients: Option<ParamGradients<'_, T>>,
+        x: Rows<'_, E>,
+        dy: Rows<'_, E>,
+        params: Params<'_, P>,
+        dx: Option<RowsMut<'_, E>>,
+        gradients: Option<ParamGradients<'_, E::Acc>>,
     ) -> Result<(), Error> {
         let gradients = Gradients { dx, params: gradients };
         match self.kind {
@@ -69,6 +69,6 @@ impl Norm {
     /// The kernels' own checks of everything but shapes, for where no kernel will run: a call on no rows.
     pub(crate) fn check<T: Real>(self) -> Result<(), Error> {
         let params = Params::<T> { eps: self.eps, ..Params::default() };
-        self.forward(Rows::new(&[], 0)?, params, RowsMut::new(&mut [], 0)?, Run::default())
+        self.forward(Rows::<T>::new(&[], 0)?, params, RowsMut::new(&mut [], 0)?, Run::default())
     }
 }

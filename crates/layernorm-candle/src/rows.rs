@@ -69,11 +69,11 @@ impl Blocks {
     }
 }
 
+/// A tensor as candle hands it to an operation.
+pub(crate) type Stored<'a> = (&'a CpuStorage, &'a Layout);
+
 /// The values of a contiguous tensor.
-pub(crate) fn values<'a, T: WithDType>(
-    storage: &'a CpuStorage,
-    layout: &Layout,
-) -> candle_core::Result<&'a [T]> {
+pub(crate) fn values<'a, T: WithDType>((storage, layout): Stored<'a>) -> candle_core::Result<&'a [T]> {
     let memory = T::cpu_storage_as_slice(storage)?;
     let (start, end) = layout.contiguous_offsets().ok_or(Error::Rows)?;
     Ok(memory.get(start..end).ok_or(Error::Rows)?)

@@ -2,13 +2,26 @@
 
 use super::*;
 use candle_core::{IndexOp, WithDType};
-use layernorm::{Gradients, ParamGradients, Params, Real, Rows, RowsMut, Run, Workspace};
+use half::{bf16, f16};
+use layernorm::{Companion, Element, Gradients, ParamGradients, Params, Rows, RowsMut, Run, Workspace};
+
+/// A type of x, and a type of parameters.
+trait Number: Element<Acc: WithDType> + WithDType {}
+impl<E: Element<Acc: WithDType> + WithDType> Number for E {}
+
+fn zeros<T: WithDType>(len: usize) -> Vec<T> {
+    vec![T::from_f64(0.0); len]
+}
 
 /// y, dx, dweight and dbias by the kernels on slices.
-fn by_kernels<T: Real + WithDType>(norm: Norm, x: &[T], dy: &[T], weight: &[T], bias: &[T]) -> [Vec<T>; 4] {
+fn by_kernels<E: Number, P: Companion<E>>(
+    norm: Norm,
+    [x, dy]: [&[E]; 2],
+    [weight, bias]: [&[P]; 2],
+) -> ([Vec<E>; 2], [Vec<E::Acc>; 2]) {
     let features = weight.len();
-    let zeros = |len| vec![T::zero(); len];
-    let (mut y, mut dx, mut dw, mut db) = (zeros(x.len()), zeros(x.len()), zeros(features), zeros(features));
+    let (mut y, mut dx) = (zeros::<E>(x.len()), zeros::<E>(x.len()));
+    let (mut dw, mut db) = (zeros::<E::Acc>(features), zeros::<E::Acc>(features));
     let mut workspace = Workspace::new();
     let params = Params { weight: Some(weight), bias: Some(bias), eps: EPS };
     let mut run = || -> std::result::Result<(), layernorm::Error> {
@@ -36,7 +49,7 @@ fn by_kernels<T: Real + WithDType>(norm: Norm, x: &[T], dy: &[T], weight: &[T], 
         }
     };
     run().expect("the shapes fit");
-    [y, dx, dw, db]
+    ([y, dx], [dw, db])
 }
 
 /// Ways to lie in memory, as a view of a leaf of the shape before it. All views are [4, 6, features].
@@ -52,42 +65,52 @@ const VIEWS: [View; 7] = [
     ("transposed", |n| vec![n, 6, 4], |x| x.transpose(0, 2)),
 ];
 
-fn same_as_slices<T: Real + WithDType>(norm: Norm, features: usize, (name, shape, view): View) -> Result<()> {
-    let leaf = variable(&shape(features), 1, T::DTYPE)?;
-    let (weight, bias) = (variable(&[features], 2, T::DTYPE)?, variable(&[features], 3, T::DTYPE)?);
+fn same_as_slices<E: Number, P: Companion<E> + WithDType>(
+    norm: Norm,
+    features: usize,
+    (name, shape, view): View,
+) -> Result<()> {
+    let leaf = variable(&shape(features), 1, E::DTYPE)?;
+    let (weight, bias) = (variable(&[features], 2, P::DTYPE)?, variable(&[features], 3, P::DTYPE)?);
     let x = view(&leaf)?;
-    let dy = tensor(&[4, 6, features], 4, T::DTYPE)?;
+    let dy = tensor(&[4, 6, features], 4, E::DTYPE)?;
     let y = match norm {
         Norm::Layer => layernorm_candle::ops::layer_norm(&x, weight.as_tensor(), bias.as_tensor(), EPS)?,
         Norm::Rms => {
             // With a bias, which only the module of this name takes.
             let vb = [("weight", &weight), ("bias", &bias)];
             let vb = vb.map(|(name, var)| (name.to_string(), var.as_tensor().clone())).into();
-            let vb = candle_nn::VarBuilder::from_tensors(vb, T::DTYPE, &CPU);
+            let vb = candle_nn::VarBuilder::from_tensors(vb, P::DTYPE, &CPU);
             let config = candle_nn::LayerNormConfig { eps: EPS, remove_mean: false, affine: true };
             candle_core::Module::forward(&layernorm_candle::layer_norm(features, config, vb)?, &x)?
         }
     };
     let gradients = (&y * &dy)?.sum_all()?.backward()?;
 
-    let slice = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<T>();
-    let expected =
-        by_kernels(norm, &slice(&x)?, &slice(&dy)?, &slice(weight.as_tensor())?, &slice(bias.as_tensor())?);
-    let expected = expected.map(|values| {
-        let len = values.len();
-        Tensor::from_vec(values, len, &CPU)
-    });
-    let [expected_y, expected_dx, expected_dw, expected_db] = expected;
-    let what = format!("{norm:?} {:?} {features} {name}", T::DTYPE);
-    assert_eq!(bits(&y)?, bits(&expected_y?)?, "y {what}");
+    let slice = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<E>();
+    let parameter = |var: &Var| var.to_vec1::<P>();
+    let ([expected_y, expected_dx], sums) =
+        by_kernels(norm, [&slice(&x)?, &slice(&dy)?], [&parameter(&weight)?, &parameter(&bias)?]);
+    let [expected_y, expected_dx] = [expected_y, expected_dx].map(flat);
+    // The sums over rows, rounded once to the type of their parameters.
+    let [expected_dw, expected_db] = sums.map(|sums| flat(sums)?.to_dtype(P::DTYPE));
+    let what = format!("{norm:?} {:?} {:?} {features} {name}", E::DTYPE, P::DTYPE);
+    assert_same(&y, &expected_y?, &format!("y {what}"))?;
     if name != "one row many times" {
         // The gradient of the leaf, seen as x is.
         let dx = view(gradient(&gradients, &leaf))?;
-        assert_eq!(bits(&dx)?, bits(&expected_dx?)?, "dx {what}");
+        // Candle adds it to zeros, of which the sum with -0 is 0.
+        assert_same(&dx, &(expected_dx? + 0.0)?, &format!("dx {what}"))?;
     }
-    assert_eq!(bits(gradient(&gradients, &weight))?, bits(&expected_dw?)?, "dweight {what}");
-    assert_eq!(bits(gradient(&gradients, &bias))?, bits(&expected_db?)?, "dbias {what}");
-    Ok(())
+    let types = (gradient(&gradients, &leaf).dtype(), gradient(&gradients, &weight).dtype());
+    assert_eq!(types, (E::DTYPE, P::DTYPE), "{what}");
+    assert_same(gradient(&gradients, &weight), &expected_dw?, &format!("dweight {what}"))?;
+    assert_same(gradient(&gradients, &bias), &expected_db?, &format!("dbias {what}"))
+}
+
+fn flat<T: WithDType>(values: Vec<T>) -> Result<Tensor> {
+    let len = values.len();
+    Tensor::from_vec(values, len, &CPU)
 }
 
 #[test]
@@ -95,8 +118,12 @@ fn the_same_as_the_kernels_on_slices() -> Result<()> {
     for norm in NORMS {
         for view in VIEWS {
             for features in [1, 7, 64, 1000] {
-                same_as_slices::<f32>(norm, features, view)?;
-                same_as_slices::<f64>(norm, features, view)?;
+                same_as_slices::<f32, f32>(norm, features, view)?;
+                same_as_slices::<f64, f64>(norm, features, view)?;
+                same_as_slices::<f16, f16>(norm, features, view)?;
+                same_as_slices::<f16, f32>(norm, features, view)?;
+                same_as_slices::<bf16, bf16>(norm, features, view)?;
+                same_as_slices::<bf16, f32>(norm, features, view)?;
             }
         }
     }
