@@ -4,7 +4,6 @@ use crate::compose::compose;
 use crate::error::{Error, expect_device};
 use crate::forward::{Affine, Forward};
 use crate::norm::Norm;
-use crate::rows::Blocks;
 use crate::scalar::compute_type;
 use candle_core::{DType, Result, Tensor};
 use std::sync::LazyLock;
@@ -42,7 +41,7 @@ pub(crate) fn over_rows(
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
     let computed = compute_type(x)?;
-    if !x.device().is_cpu() || *SECOND_ORDER {
+    if !by_kernels(x) {
         match computed {
             DType::F64 => norm.check::<f64>().map_err(Error::from)?,
             _ => norm.check::<f32>().map_err(Error::from)?,
@@ -52,7 +51,7 @@ pub(crate) fn over_rows(
         return in_compute_type(x, |x| compose(norm, x, features, weight.as_ref(), bias.as_ref()));
     }
     let copied;
-    let x = if Blocks::of(x.layout(), features).is_some() {
+    let x = if norm.blocks(x.layout(), features).is_some() {
         x
     } else {
         copied = x.contiguous()?; // recorded by candle, so the gradient goes back the same way
@@ -70,6 +69,11 @@ pub(crate) fn over_rows(
         (None, Some(bias)) => x.apply_op2(&bias, forward(Affine::Bias)),
         (Some(weight), Some(bias)) => x.apply_op3(&weight, &bias, forward(Affine::Both)),
     }
+}
+
+/// Do the kernels reach `x`, and may they?
+pub(crate) fn by_kernels(x: &Tensor) -> bool {
+    x.device().is_cpu() && !*SECOND_ORDER
 }
 
 /// Does candle keep gradients in the graph, so that they can be differentiated again? The kernels' are not recorded.

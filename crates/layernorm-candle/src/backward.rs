@@ -6,11 +6,13 @@
 
 use crate::error::Error;
 use crate::forward::Forward;
-use crate::rows::{Blocks, Stored, values};
+use crate::rows::{Stored, values};
 use crate::scalar::{Scalar, all_of};
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType};
-use layernorm::{Companion, ParamGradients, Params, RowsMut, Workspace};
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, WithDType,
+};
+use layernorm::{Companion, Params};
 use std::sync::Mutex;
 
 /// Which gradients are waited for. Parameters by their shape and type.
@@ -39,19 +41,19 @@ pub(crate) struct Gradients {
     pub(crate) bias: Option<Tensor>,
 }
 
-/// The gradients of `forward` at `x`.
+/// The gradients of `forward` at `x`, given that of its output.
 pub(crate) fn backward(
     forward: &Forward,
-    x: &Tensor,
-    dy: &Tensor,
-    weight: Option<&Tensor>,
+    [x, dy]: [&Tensor; 2],
+    [weight, bias]: [Option<&Tensor>; 2],
     wanted: Wanted,
 ) -> Result<Gradients> {
     if dy.track_op() {
         return Err(Error::SecondOrder.into());
     }
-    let (x, dy) = (in_one_block(x, forward.features)?, in_one_block(dy, forward.features)?);
-    let op = Backward { forward: *forward, wanted, parameters: Mutex::new([None, None]) };
+    let (x, dy) = (in_one_block(x, forward)?, in_one_block(dy, forward)?);
+    let bias = bias.filter(|_| forward.norm.backward_reads_bias()).map(Tensor::detach);
+    let op = Backward { forward: *forward, wanted, bias, parameters: Mutex::new([None, None]) };
     let dx = match weight {
         Some(weight) => x.apply_op3_no_bwd(&dy, weight, &op)?,
         None => x.apply_op2_no_bwd(&dy, &op)?,
@@ -67,9 +69,9 @@ pub(crate) fn backward(
 
 /// The kernels take all rows in one call here, because dweight and dbias are sums over rows in one order. So rows that
 /// are not evenly spaced are copied, which the forward pass does not need.
-fn in_one_block(tensor: &Tensor, features: usize) -> Result<Tensor> {
+fn in_one_block(tensor: &Tensor, forward: &Forward) -> Result<Tensor> {
     let tensor = tensor.detach();
-    match Blocks::of(tensor.layout(), features) {
+    match forward.norm.blocks(tensor.layout(), forward.features) {
         Some(blocks) if blocks.count() == 1 => Ok(tensor),
         _ => tensor.contiguous(),
     }
@@ -89,6 +91,8 @@ fn tensor(storage: Option<CpuStorage>, wanted: Option<(Shape, DType)>, x: &Tenso
 struct Backward {
     forward: Forward,
     wanted: Wanted,
+    /// Where it is read. An operation of candle has no fourth input.
+    bias: Option<Tensor>,
     parameters: Mutex<[Option<CpuStorage>; 2]>,
 }
 
@@ -111,10 +115,18 @@ impl Backward {
         dy: Stored<'_>,
         weight: Option<Stored<'_>>,
     ) -> Result<CpuStorage> {
-        if all_of::<E>([weight, None]) {
-            self.run_with::<E, E>(x, x_layout, dy, weight)
+        let bias = self.bias.as_ref().map(Tensor::storage_and_layout);
+        let bias = match &bias {
+            Some((storage, layout)) => match &**storage {
+                Storage::Cpu(storage) => Some((storage, *layout)),
+                _ => return Err(Error::Rows.into()),
+            },
+            None => None,
+        };
+        if all_of::<E>([weight, bias]) {
+            self.run_with::<E, E>(x, x_layout, dy, [weight, bias])
         } else {
-            self.run_with::<E, E::Acc>(x, x_layout, dy, weight)
+            self.run_with::<E, E::Acc>(x, x_layout, dy, [weight, bias])
         }
     }
 
@@ -123,32 +135,23 @@ impl Backward {
         x: &[E],
         x_layout: &Layout,
         dy: Stored<'_>,
-        weight: Option<Stored<'_>>,
+        parameters: [Option<Stored<'_>>; 2],
     ) -> Result<CpuStorage> {
         let Forward { norm, features, .. } = self.forward;
-        let blocks = |layout| Blocks::of(layout, features).ok_or(Error::Rows);
-
-        let x_rows = blocks(x_layout)?.rows(0, x)?;
-        let dy_rows = blocks(dy.1)?.rows(0, E::cpu_storage_as_slice(dy.0)?)?;
-        let weight = weight.map(values).transpose()?;
-        let params = Params::<P> { weight, bias: None, eps: norm.eps };
+        let blocks = |layout| norm.blocks(layout, features).ok_or(Error::Rows);
+        let x = blocks(x_layout)?.block(0, x)?;
+        let dy = blocks(dy.1)?.block(0, E::cpu_storage_as_slice(dy.0)?)?;
+        let [weight, bias] = parameters.map(|parameter| parameter.map(values).transpose());
+        let params = Params::<P> { weight: weight?, bias: bias?, eps: norm.eps };
 
         let mut dx = E::zeros(if self.wanted.x { x_layout.shape().elem_count() } else { 0 });
         let sums =
             |(shape, _): &(Shape, DType)| vec![<E::Acc as WithDType>::from_f64(0.0); shape.elem_count()];
         let [mut dweight, mut dbias] =
             [&self.wanted.weight, &self.wanted.bias].map(|wanted| wanted.as_ref().map(sums));
-        let dx_rows =
-            self.wanted.x.then(|| RowsMut::new(&mut dx, features)).transpose().map_err(Error::from)?;
-        let mut workspace = Workspace::new();
-        let gradients = (dweight.is_some() || dbias.is_some()).then_some(ParamGradients {
-            dweight: dweight.as_deref_mut(),
-            dbias: dbias.as_deref_mut(),
-            accumulate: false,
-            first_row: 0,
-            workspace: &mut workspace,
-        });
-        norm.backward(x_rows, dy_rows, params, dx_rows, gradients).map_err(Error::from)?;
+        let of_x = self.wanted.x.then_some(&mut dx[..]);
+        let of_parameters = [dweight.as_deref_mut(), dbias.as_deref_mut()];
+        norm.backward([x, dy], params, of_x, of_parameters).map_err(Error::from)?;
 
         let parameters = [dweight, dbias].map(|gradient| gradient.map(E::Acc::to_cpu_storage_owned));
         *self.parameters.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = parameters;

@@ -3,11 +3,11 @@
 use crate::backward::{Wanted, backward};
 use crate::error::Error;
 use crate::norm::Norm;
-use crate::rows::{Blocks, Stored, values};
+use crate::rows::{Stored, values};
 use crate::scalar::{Scalar, all_of};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, WithDType};
-use layernorm::{Companion, Params, RowsMut, Run, Threads};
+use layernorm::{Companion, Params, Run, Threads};
 use rayon::prelude::*;
 
 /// Which parameters follow x.
@@ -21,7 +21,7 @@ pub(crate) enum Affine {
 
 /// y = weight norm(x) + bias, over rows of `features` values.
 ///
-/// x has its rows in memory (see [`Blocks`]). Parameters are contiguous, and both of the type of x, or both of the one
+/// x has its rows in memory (see [`Norm::blocks`]). Parameters are contiguous, and both of the type of x, or both of the one
 /// that it is computed in.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Forward {
@@ -72,7 +72,7 @@ impl Forward {
         weight: Option<Stored<'_>>,
         bias: Option<Stored<'_>>,
     ) -> Result<CpuStorage> {
-        let blocks = Blocks::of(layout, self.features).ok_or(Error::Rows)?;
+        let blocks = self.norm.blocks(layout, self.features).ok_or(Error::Rows)?;
         let params = Params::<P> {
             weight: weight.map(values).transpose()?,
             bias: bias.map(values).transpose()?,
@@ -80,8 +80,7 @@ impl Forward {
         };
         let mut y = E::zeros(layout.shape().elem_count());
         let block = |(index, y): (usize, &mut [E]), run| -> Result<()> {
-            let (x, y) = (blocks.rows(index, memory)?, RowsMut::new(y, self.features).map_err(Error::from)?);
-            Ok(self.norm.forward(x, params, y, run).map_err(Error::from)?)
+            Ok(self.norm.forward(blocks.block(index, memory)?, params, y, run).map_err(Error::from)?)
         };
         if blocks.count() == 1 {
             block((0, &mut y), Run::default())?;
@@ -111,7 +110,7 @@ impl CustomOp1 for Forward {
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let wanted = Wanted { x: x.track_op(), weight: None, bias: None };
-        Ok(backward(self, x, dy, None, wanted)?.x)
+        Ok(backward(self, [x, dy], [None, None], wanted)?.x)
     }
 }
 
@@ -141,10 +140,10 @@ impl CustomOp2 for Forward {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let wanted = Wanted { x: x.track_op(), weight: None, bias: None };
         if self.affine == Affine::Bias {
-            let gradients = backward(self, x, dy, None, wanted.with_bias(p))?;
+            let gradients = backward(self, [x, dy], [None, Some(p)], wanted.with_bias(p))?;
             Ok((gradients.x, gradients.bias))
         } else {
-            let gradients = backward(self, x, dy, Some(p), wanted.with_weight(p))?;
+            let gradients = backward(self, [x, dy], [Some(p), None], wanted.with_weight(p))?;
             Ok((gradients.x, gradients.weight))
         }
     }
@@ -176,7 +175,8 @@ impl CustomOp3 for Forward {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let wanted = Wanted { x: x.track_op(), weight: None, bias: None };
-        let gradients = backward(self, x, dy, Some(weight), wanted.with_weight(weight).with_bias(bias))?;
+        let wanted = wanted.with_weight(weight).with_bias(bias);
+        let gradients = backward(self, [x, dy], [Some(weight), Some(bias)], wanted)?;
         Ok((gradients.x, gradients.weight, gradients.bias))
     }
 }

@@ -1,6 +1,10 @@
 //! A norm with kernels, as a value that travels to where it runs.
 
-use layernorm::{Companion, Element, Error, Gradients, ParamGradients, Params, Real, Rows, RowsMut, Run};
+use crate::rows::{Block, Blocks};
+use layernorm::{
+    Activation, Companion, Element, Error, Gradients, Groups, Images, Layout, ParamGradients, Params, Real,
+    RowsMut, Run, TensorGradients, Workspace,
+};
 
 /// Which norm, and its constant. A new one is a variant of [`Kind`] and its lines here and in `compose.rs`.
 #[derive(Debug, Clone, Copy)]
@@ -9,10 +13,30 @@ pub(crate) struct Norm {
     pub(crate) eps: f64,
 }
 
+/// By what a row is normalised, and what a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Layer,
     Rms,
+    /// A row is a sample, and has several statistics.
+    Group(Channels),
+}
+
+/// The channels of a sample, and their groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Channels {
+    pub(crate) channels: usize,
+    pub(crate) positions: usize,
+    pub(crate) groups: usize,
+    pub(crate) layout: Layout,
+    pub(crate) activation: Activation,
+}
+
+impl Channels {
+    fn norm<'a, P>(&self, samples: usize, params: Params<'a, P>) -> Result<Groups<'a, P>, Error> {
+        let images = Images::new(samples, self.channels, &[self.positions], self.layout)?;
+        Ok(Groups { images, groups: self.groups, params, activation: self.activation })
+    }
 }
 
 impl Norm {
@@ -33,42 +57,70 @@ impl Norm {
         match self.kind {
             Kind::Layer => "layer-norm",
             Kind::Rms => "rms-norm",
+            Kind::Group(_) => "group-norm",
         }
     }
 
-    /// y of each row.
+    /// The rows of `features` values of a tensor of this layout, if the kernel can read them where they lie.
+    pub(crate) fn blocks(self, layout: &candle_core::Layout, features: usize) -> Option<Blocks> {
+        let blocks = Blocks::of(layout, features)?;
+        Some(if let Kind::Group(_) = self.kind { blocks.without_gaps() } else { blocks })
+    }
+
+    /// y of each row, without gaps.
     pub(crate) fn forward<E: Element, P: Companion<E>>(
         self,
-        x: Rows<'_, E>,
+        x: Block<'_, E>,
         params: Params<'_, P>,
-        y: RowsMut<'_, E>,
+        y: &mut [E],
         run: Run,
     ) -> Result<(), Error> {
+        let features = x.features();
         match self.kind {
-            Kind::Layer => layernorm::layer_norm(x, params, y, None, run),
-            Kind::Rms => layernorm::rms_norm(x, params, y, None, run),
+            Kind::Layer => layernorm::layer_norm(x.rows()?, params, RowsMut::new(y, features)?, None, run),
+            Kind::Rms => layernorm::rms_norm(x.rows()?, params, RowsMut::new(y, features)?, None, run),
+            Kind::Group(channels) => {
+                let norm = channels.norm(x.count(), params)?;
+                layernorm::group_norm(norm, x.values(), y, None, &mut Workspace::new(), run)
+            }
         }
     }
 
-    /// The gradients of x and the parameters. Candle's operations save nothing, so the statistics are taken again.
+    /// Does [`Norm::backward`] read the bias? To differentiate an activation, what went into it is computed once more.
+    pub(crate) fn backward_reads_bias(self) -> bool {
+        matches!(self.kind, Kind::Group(Channels { activation, .. }) if activation != Activation::None)
+    }
+
+    /// The gradients of x, without gaps, and of the parameters. Candle's operations save nothing, so the statistics are
+    /// taken again.
     pub(crate) fn backward<E: Element, P: Companion<E>>(
         self,
-        x: Rows<'_, E>,
-        dy: Rows<'_, E>,
+        [x, dy]: [Block<'_, E>; 2],
         params: Params<'_, P>,
-        dx: Option<RowsMut<'_, E>>,
-        gradients: Option<ParamGradients<'_, E::Acc>>,
+        dx: Option<&mut [E]>,
+        [dweight, dbias]: [Option<&mut [E::Acc]>; 2],
     ) -> Result<(), Error> {
-        let gradients = Gradients { dx, params: gradients };
-        match self.kind {
-            Kind::Layer => layernorm::layer_norm_backward(x, dy, params, None, gradients, Run::default()),
-            Kind::Rms => layernorm::rms_norm_backward(x, dy, params, None, gradients, Run::default()),
+        let (run, features) = (Run::default(), x.features());
+        let workspace = &mut Workspace::new();
+        let wanted = dweight.is_some() || dbias.is_some();
+        let of_params = ParamGradients { dweight, dbias, accumulate: false, first_row: 0, workspace };
+        if let Kind::Group(channels) = self.kind {
+            let norm = channels.norm(x.count(), params)?;
+            let gradients = TensorGradients { dx, params: of_params };
+            return layernorm::group_norm_backward(norm, x.values(), dy.values(), None, gradients, run);
+        }
+        let dx = dx.map(|dx| RowsMut::new(dx, features)).transpose()?;
+        let gradients = Gradients { dx, params: wanted.then_some(of_params) };
+        if self.kind == Kind::Rms {
+            layernorm::rms_norm_backward(x.rows()?, dy.rows()?, params, None, gradients, run)
+        } else {
+            layernorm::layer_norm_backward(x.rows()?, dy.rows()?, params, None, gradients, run)
         }
     }
 
     /// The kernels' own checks of everything but shapes, for where no kernel will run: a call on no rows.
     pub(crate) fn check<T: Real>(self) -> Result<(), Error> {
         let params = Params::<T> { eps: self.eps, ..Params::default() };
-        self.forward(Rows::<T>::new(&[], 0)?, params, RowsMut::new(&mut [], 0)?, Run::default())
+        self.forward(Block::<T>::none(), params, &mut [], Run::default())
     }
 }

@@ -58,7 +58,7 @@ impl Statistics {
                 let saved = StatsMut { m: &mut m, c: &mut c, rstd: &mut rstd };
                 layernorm::layer_norm(x, params, y, Some(saved), Run::default())?;
             }
-            Kind::Rms => layernorm::rms_norm(x, params, y, Some(&mut rstd), Run::default())?,
+            _ => layernorm::rms_norm(x, params, y, Some(&mut rstd), Run::default())?,
         }
         let [m, c, rstd] = [m, c, rstd].map(|[number]| WithDType::to_f64(number));
         Ok([m + c, if rstd == 0.0 { 0.0 } else { (rstd * rstd).recip() }])

@@ -3,7 +3,10 @@
 use super::*;
 use candle_core::{IndexOp, WithDType};
 use half::{bf16, f16};
-use layernorm::{Companion, Element, Gradients, ParamGradients, Params, Rows, RowsMut, Run, Workspace};
+use layernorm::{
+    Activation, Companion, Element, Gradients, Groups, Images, ParamGradients, Params, Rows, RowsMut, Run,
+    TensorGradients, Workspace,
+};
 
 /// A type of x, and a type of parameters.
 trait Number: Element<Acc: WithDType> + WithDType {}
@@ -160,4 +163,90 @@ fn groups_are_rows() -> Result<()> {
     let wide = Tensor::cat(&[&x, &x], 1)?.narrow(1, 6, 6)?;
     assert_eq!(bits(&layernorm_candle::ops::group_norm(&wide, 3, None, None, EPS)?)?, bits(&rows)?);
     Ok(())
+}
+
+/// y, dx, dweight and dbias of group norm by the kernels on slices.
+fn groups_by_kernels<E: Number, P: Companion<E>>(
+    images: Images,
+    (groups, activation): (usize, Activation),
+    [x, dy]: [&[E]; 2],
+    [weight, bias]: [&[P]; 2],
+) -> ([Vec<E>; 2], [Vec<E::Acc>; 2]) {
+    let (mut y, mut dx) = (zeros::<E>(x.len()), zeros::<E>(x.len()));
+    let (mut dw, mut db) = (zeros::<E::Acc>(weight.len()), zeros::<E::Acc>(weight.len()));
+    let mut workspace = Workspace::new();
+    let params = Params { weight: Some(weight), bias: Some(bias), eps: EPS };
+    let norm = Groups { images, groups, params, activation };
+    layernorm::group_norm(norm, x, &mut y, None, &mut workspace, Run::default()).expect("the shapes fit");
+    let of_params = ParamGradients {
+        dweight: Some(&mut dw),
+        dbias: Some(&mut db),
+        accumulate: false,
+        first_row: 0,
+        workspace: &mut workspace,
+    };
+    let gradients = TensorGradients { dx: Some(&mut dx), params: of_params };
+    layernorm::group_norm_backward(norm, x, dy, None, gradients, Run::default()).expect("the shapes fit");
+    ([y, dx], [dw, db])
+}
+
+/// Ways for images of [3, 6, 2, 5] to lie in memory.
+const PICTURES: [(&str, [usize; 4], fn(&Tensor) -> Result<Tensor>); 5] = [
+    ("channels first", [3, 6, 2, 5], |x| Ok(x.clone())),
+    ("channels last", [3, 2, 5, 6], |x| x.permute((0, 3, 1, 2))),
+    ("some channels", [3, 9, 2, 5], |x| x.narrow(1, 2, 6)),
+    ("some samples, channels last", [7, 2, 5, 6], |x| x.narrow(0, 2, 3)?.permute((0, 3, 1, 2))),
+    ("turned", [3, 6, 5, 2], |x| x.transpose(2, 3)),
+];
+
+fn groups_same_as_slices<E: Number, P: Companion<E> + WithDType>() -> Result<()> {
+    let slice = |tensor: &Tensor| tensor.flatten_all()?.to_vec1::<E>();
+    for (name, shape, view) in PICTURES {
+        for (groups, activation) in [(1, Activation::None), (3, Activation::Silu), (6, Activation::None)] {
+            let leaf = variable(&shape, 1, E::DTYPE)?;
+            let (weight, bias) = (variable(&[6], 2, P::DTYPE)?, variable(&[6], 3, P::DTYPE)?);
+            let (x, dy) = (view(&leaf)?, tensor(&[3, 6, 2, 5], 4, E::DTYPE)?);
+            let y = match activation {
+                Activation::Silu => {
+                    let norm = layernorm_candle::GroupNorm::new(
+                        weight.as_tensor().clone(),
+                        bias.as_tensor().clone(),
+                        6,
+                        groups,
+                        EPS,
+                    )?;
+                    norm.forward_silu(&x)?
+                }
+                _ => {
+                    layernorm_candle::ops::group_norm(&x, groups, weight.as_tensor(), bias.as_tensor(), EPS)?
+                }
+            };
+            let gradients = (&y * &dy)?.sum_all()?.backward()?;
+            let images = Images::new(3, 6, &[2, 5], layernorm::Layout::ChannelsFirst);
+            let ([expected_y, expected_dx], sums) = groups_by_kernels(
+                images.expect("not too many"),
+                (groups, activation),
+                [&slice(&x)?, &slice(&dy)?],
+                [&weight.to_vec1::<P>()?, &bias.to_vec1::<P>()?],
+            );
+            let [expected_dw, expected_db] = sums.map(|sums| flat(sums)?.to_dtype(P::DTYPE));
+            let what = format!("{:?} {:?}, {groups} groups, {activation:?}, {name}", E::DTYPE, P::DTYPE);
+            assert_same(&y, &flat(expected_y)?, &format!("y {what}"))?;
+            let dx = view(gradient(&gradients, &leaf))?;
+            assert_same(&dx, &(flat(expected_dx)? + 0.0)?, &format!("dx {what}"))?;
+            assert_same(gradient(&gradients, &weight), &expected_dw?, &format!("dweight {what}"))?;
+            assert_same(gradient(&gradients, &bias), &expected_db?, &format!("dbias {what}"))?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn groups_the_same_as_the_kernels_on_slices() -> Result<()> {
+    groups_same_as_slices::<f32, f32>()?;
+    groups_same_as_slices::<f64, f64>()?;
+    groups_same_as_slices::<f16, f16>()?;
+    groups_same_as_slices::<f16, f32>()?;
+    groups_same_as_slices::<bf16, bf16>()?;
+    groups_same_as_slices::<bf16, f32>()
 }

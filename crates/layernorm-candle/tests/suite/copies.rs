@@ -102,11 +102,19 @@ fn backward_allocates_dx_and_nothing_else() -> Result<()> {
 }
 
 #[test]
-fn group_norm_without_parameters_allocates_its_result() -> Result<()> {
-    let x = variable(&SHAPE, 1, DType::F32)?.reshape((1, 64, 1024))?;
-    let groups = |x: &Tensor| layernorm_candle::ops::group_norm(x, 4, None, None, EPS);
-    assert_eq!(tensors_allocated(|| groups(&x))?, 1);
-    let wide = Tensor::cat(&[&x, &x], 1)?.narrow(1, 64, 64)?;
-    assert_eq!(tensors_allocated(|| groups(&wide))?, 1, "some channels of a wider tensor");
+fn group_norm_allocates_its_result() -> Result<()> {
+    for dtype in TYPES {
+        let x = variable(&SHAPE, 1, dtype)?.reshape((4, 16, 1024))?;
+        let (weight, bias) = (variable(&[16], 2, DType::F32)?, variable(&[16], 3, DType::F32)?);
+        let groups =
+            |x: &Tensor| layernorm_candle::ops::group_norm(x, 4, weight.as_tensor(), bias.as_tensor(), EPS);
+        assert_eq!(tensors_allocated(|| groups(&x))?, 1, "{dtype:?}");
+        let wide = Tensor::cat(&[&x, &x], 1)?.narrow(1, 16, 16)?;
+        assert_eq!(tensors_allocated(|| groups(&wide))?, 1, "{dtype:?}, some channels of a wider tensor");
+        let last = x.reshape((4, 1024, 16))?.transpose(1, 2)?;
+        // And the tiles that the kernel takes groups apart in.
+        assert!(tensors_allocated(|| groups(&last))? <= 2, "{dtype:?}, channels last");
+        assert!(groups(&last)?.transpose(1, 2)?.is_contiguous(), "y lies as x does");
+    }
     Ok(())
 }

@@ -39,6 +39,18 @@ fn cases() -> Vec<Case> {
         ("group norm, channels last", vec![vec![2, 2, 3, 6], vec![6], vec![6]], |t| {
             ops::group_norm(&t[0].permute((0, 3, 1, 2))?, 3, &t[1], &t[2], EPS)
         }),
+        ("group norm and SiLU", vec![vec![2, 6, 2, 3], vec![6], vec![6]], |t| {
+            ops::group_norm_silu(&t[0], 2, &t[1], &t[2], EPS)
+        }),
+        ("group norm and SiLU, no weight", vec![vec![2, 4, 3], vec![4]], |t| {
+            ops::group_norm_silu(&t[0], 2, None, &t[1], EPS)
+        }),
+        ("group norm, shared weight, no bias", vec![vec![2, 4, 3], vec![1]], |t| {
+            ops::group_norm(&t[0], 2, &t[1], None, EPS)
+        }),
+        ("group norm, no weight", vec![vec![2, 4, 3], vec![4]], |t| {
+            ops::group_norm(&t[0], 2, None, &t[1], EPS)
+        }),
         ("instance norm", vec![vec![2, 3, 4], vec![3], vec![3]], |t| {
             ops::instance_norm(&t[0], &t[1], &t[2], EPS)
         }),
