@@ -3,7 +3,7 @@
 use crate::compose::compose;
 use crate::error::{Error, expect_device};
 use crate::forward::{Affine, Forward};
-use crate::norm::Norm;
+use crate::norm::{Kernel, Norm};
 use crate::scalar::compute_type;
 use candle_core::{DType, Result, Tensor};
 use std::sync::LazyLock;
@@ -50,8 +50,19 @@ pub(crate) fn over_rows(
         let (weight, bias) = (convert(weight)?, convert(bias)?);
         return in_compute_type(x, |x| compose(norm, x, features, weight.as_ref(), bias.as_ref()));
     }
+    by_kernel(norm, x, features, weight, bias)
+}
+
+/// The rows of `features` values of `x` by a kernel, which reaches `x`. As operations that candle records.
+pub(crate) fn by_kernel(
+    kernel: impl Kernel,
+    x: &Tensor,
+    features: usize,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
     let copied;
-    let x = if norm.blocks(x.layout(), features).is_some() {
+    let x = if kernel.blocks(x.layout(), features).is_some() {
         x
     } else {
         copied = x.contiguous()?; // recorded by candle, so the gradient goes back the same way
@@ -60,9 +71,9 @@ pub(crate) fn over_rows(
     // The kernels read parameters of the type of x, or of the one that it is computed in. Candle records a conversion,
     // so that a gradient comes back in the type of its parameter.
     let as_they_are = [weight, bias].iter().flatten().all(|p| p.dtype() == x.dtype());
-    let dtype = if as_they_are { x.dtype() } else { computed };
+    let dtype = if as_they_are { x.dtype() } else { compute_type(x)? };
     let parameter = |p: Option<&Tensor>| p.map(|p| p.to_dtype(dtype)?.contiguous()).transpose();
-    let forward = |affine| Forward { norm, features, affine };
+    let forward = |affine| Forward { kernel, features, affine };
     match (parameter(weight)?, parameter(bias)?) {
         (None, None) => x.apply_op1(forward(Affine::None)),
         (Some(weight), None) => x.apply_op2(&weight, forward(Affine::Weight)),

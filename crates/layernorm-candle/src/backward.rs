@@ -6,6 +6,7 @@
 
 use crate::error::Error;
 use crate::forward::Forward;
+use crate::norm::Kernel;
 use crate::rows::{Stored, values};
 use crate::scalar::{Scalar, all_of};
 use candle_core::backend::BackendStorage;
@@ -42,8 +43,8 @@ pub(crate) struct Gradients {
 }
 
 /// The gradients of `forward` at `x`, given that of its output.
-pub(crate) fn backward(
-    forward: &Forward,
+pub(crate) fn backward<K: Kernel>(
+    forward: &Forward<K>,
     [x, dy]: [&Tensor; 2],
     [weight, bias]: [Option<&Tensor>; 2],
     wanted: Wanted,
@@ -52,8 +53,8 @@ pub(crate) fn backward(
         return Err(Error::SecondOrder.into());
     }
     let (x, dy) = (in_one_block(x, forward)?, in_one_block(dy, forward)?);
-    let bias = bias.filter(|_| forward.norm.backward_reads_bias()).map(Tensor::detach);
-    let op = Backward { forward: *forward, wanted, bias, parameters: Mutex::new([None, None]) };
+    let bias = bias.filter(|_| forward.kernel.backward_reads_bias()).map(Tensor::detach);
+    let op = Backward { forward: forward.clone(), wanted, bias, parameters: Mutex::new([None, None]) };
     let dx = match weight {
         Some(weight) => x.apply_op3_no_bwd(&dy, weight, &op)?,
         None => x.apply_op2_no_bwd(&dy, &op)?,
@@ -69,9 +70,9 @@ pub(crate) fn backward(
 
 /// The kernels take all rows in one call here, because dweight and dbias are sums over rows in one order. So rows that
 /// are not evenly spaced are copied, which the forward pass does not need.
-fn in_one_block(tensor: &Tensor, forward: &Forward) -> Result<Tensor> {
+fn in_one_block<K: Kernel>(tensor: &Tensor, forward: &Forward<K>) -> Result<Tensor> {
     let tensor = tensor.detach();
-    match forward.norm.blocks(tensor.layout(), forward.features) {
+    match forward.kernel.blocks(tensor.layout(), forward.features) {
         Some(blocks) if blocks.count() == 1 => Ok(tensor),
         _ => tensor.contiguous(),
     }
@@ -88,15 +89,15 @@ fn tensor(storage: Option<CpuStorage>, wanted: Option<(Shape, DType)>, x: &Tenso
 }
 
 /// x, dy and weight to dx (or to nothing, if nobody wants it), with dweight and dbias left in `parameters`.
-struct Backward {
-    forward: Forward,
+struct Backward<K> {
+    forward: Forward<K>,
     wanted: Wanted,
     /// Where it is read. An operation of candle has no fourth input.
     bias: Option<Tensor>,
     parameters: Mutex<[Option<CpuStorage>; 2]>,
 }
 
-impl Backward {
+impl<K: Kernel> Backward<K> {
     fn run(&self, x: Stored<'_>, dy: Stored<'_>, weight: Option<Stored<'_>>) -> Result<(CpuStorage, Shape)> {
         let dx = match x.0 {
             CpuStorage::F32(memory) => self.run_as(memory, x.1, dy, weight)?,
@@ -137,12 +138,13 @@ impl Backward {
         dy: Stored<'_>,
         parameters: [Option<Stored<'_>>; 2],
     ) -> Result<CpuStorage> {
-        let Forward { norm, features, .. } = self.forward;
-        let blocks = |layout| norm.blocks(layout, features).ok_or(Error::Rows);
+        let Forward { kernel, features, .. } = &self.forward;
+        let features = *features;
+        let blocks = |layout| kernel.blocks(layout, features).ok_or(Error::Rows);
         let x = blocks(x_layout)?.block(0, x)?;
         let dy = blocks(dy.1)?.block(0, E::cpu_storage_as_slice(dy.0)?)?;
         let [weight, bias] = parameters.map(|parameter| parameter.map(values).transpose());
-        let params = Params::<P> { weight: weight?, bias: bias?, eps: norm.eps };
+        let params = Params::<P> { weight: weight?, bias: bias?, eps: kernel.eps() };
 
         let mut dx = E::zeros(if self.wanted.x { x_layout.shape().elem_count() } else { 0 });
         let sums =
@@ -151,7 +153,7 @@ impl Backward {
             [&self.wanted.weight, &self.wanted.bias].map(|wanted| wanted.as_ref().map(sums));
         let of_x = self.wanted.x.then_some(&mut dx[..]);
         let of_parameters = [dweight.as_deref_mut(), dbias.as_deref_mut()];
-        norm.backward([x, dy], params, of_x, of_parameters).map_err(Error::from)?;
+        kernel.backward([x, dy], params, of_x, of_parameters).map_err(Error::from)?;
 
         let parameters = [dweight, dbias].map(|gradient| gradient.map(E::Acc::to_cpu_storage_owned));
         *self.parameters.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = parameters;
@@ -159,9 +161,9 @@ impl Backward {
     }
 }
 
-impl CustomOp2 for Backward {
+impl<K: Kernel> CustomOp2 for Backward<K> {
     fn name(&self) -> &'static str {
-        self.forward.norm.name()
+        self.forward.kernel.name()
     }
 
     fn cpu_fwd(
@@ -175,9 +177,9 @@ impl CustomOp2 for Backward {
     }
 }
 
-impl CustomOp3 for Backward {
+impl<K: Kernel> CustomOp3 for Backward<K> {
     fn name(&self) -> &'static str {
-        self.forward.norm.name()
+        self.forward.kernel.name()
     }
 
     fn cpu_fwd(

@@ -2,7 +2,7 @@
 
 use crate::backward::{Wanted, backward};
 use crate::error::Error;
-use crate::norm::Norm;
+use crate::norm::Kernel;
 use crate::rows::{Stored, values};
 use crate::scalar::{Scalar, all_of};
 use candle_core::backend::BackendStorage;
@@ -21,11 +21,11 @@ pub(crate) enum Affine {
 
 /// y = weight norm(x) + bias, over rows of `features` values.
 ///
-/// x has its rows in memory (see [`Norm::blocks`]). Parameters are contiguous, and both of the type of x, or both of the one
+/// x has its rows in memory (see [`Kernel::blocks`]). Parameters are contiguous, and both of the type of x, or both of the one
 /// that it is computed in.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Forward {
-    pub(crate) norm: Norm,
+#[derive(Debug, Clone)]
+pub(crate) struct Forward<K> {
+    pub(crate) kernel: K,
     pub(crate) features: usize,
     pub(crate) affine: Affine,
 }
@@ -33,7 +33,7 @@ pub(crate) struct Forward {
 /// Numbers above which blocks of rows are shared between threads. (A single block is left to the kernels, which know.)
 const WORTH_THREADS: usize = 64 << 10;
 
-impl Forward {
+impl<K: Kernel> Forward<K> {
     fn run(
         &self,
         x: Stored<'_>,
@@ -72,15 +72,15 @@ impl Forward {
         weight: Option<Stored<'_>>,
         bias: Option<Stored<'_>>,
     ) -> Result<CpuStorage> {
-        let blocks = self.norm.blocks(layout, self.features).ok_or(Error::Rows)?;
+        let blocks = self.kernel.blocks(layout, self.features).ok_or(Error::Rows)?;
         let params = Params::<P> {
             weight: weight.map(values).transpose()?,
             bias: bias.map(values).transpose()?,
-            eps: self.norm.eps,
+            eps: self.kernel.eps(),
         };
         let mut y = E::zeros(layout.shape().elem_count());
         let block = |(index, y): (usize, &mut [E]), run| -> Result<()> {
-            Ok(self.norm.forward(blocks.block(index, memory)?, params, y, run).map_err(Error::from)?)
+            Ok(self.kernel.forward(blocks.block(index, memory)?, params, y, run).map_err(Error::from)?)
         };
         if blocks.count() == 1 {
             block((0, &mut y), Run::default())?;
@@ -99,9 +99,9 @@ impl Forward {
     }
 }
 
-impl CustomOp1 for Forward {
+impl<K: Kernel> CustomOp1 for Forward<K> {
     fn name(&self) -> &'static str {
-        self.norm.name()
+        self.kernel.name()
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, x_layout: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -114,9 +114,9 @@ impl CustomOp1 for Forward {
     }
 }
 
-impl CustomOp2 for Forward {
+impl<K: Kernel> CustomOp2 for Forward<K> {
     fn name(&self) -> &'static str {
-        self.norm.name()
+        self.kernel.name()
     }
 
     fn cpu_fwd(
@@ -149,9 +149,9 @@ impl CustomOp2 for Forward {
     }
 }
 
-impl CustomOp3 for Forward {
+impl<K: Kernel> CustomOp3 for Forward<K> {
     fn name(&self) -> &'static str {
-        self.norm.name()
+        self.kernel.name()
     }
 
     fn cpu_fwd(

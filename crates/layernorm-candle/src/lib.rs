@@ -60,6 +60,7 @@
 mod adaptive_norm;
 mod apply;
 mod backward;
+mod batch;
 mod batch_norm;
 mod compose;
 mod error;

@@ -1,10 +1,44 @@
 //! A norm with kernels, as a value that travels to where it runs.
 
 use crate::rows::{Block, Blocks};
+use crate::scalar::Scalar;
 use layernorm::{
-    Activation, Companion, Element, Error, Gradients, Groups, Images, Layout, ParamGradients, Params, Real,
-    RowsMut, Run, TensorGradients, Workspace,
+    Activation, Companion, Error, Gradients, Groups, Images, Layout, ParamGradients, Params, Real, RowsMut,
+    Run, TensorGradients, Workspace,
 };
+
+/// What the operations of candle call.
+pub(crate) trait Kernel: std::fmt::Debug + Clone + Send + Sync + 'static {
+    fn name(&self) -> &'static str;
+
+    fn eps(&self) -> f64;
+
+    /// The rows of `features` values of a tensor of this layout, if the kernel can read them where they lie.
+    fn blocks(&self, layout: &candle_core::Layout, features: usize) -> Option<Blocks>;
+
+    /// y of each row, without gaps.
+    fn forward<E: Scalar, P: Companion<E>>(
+        &self,
+        x: Block<'_, E>,
+        params: Params<'_, P>,
+        y: &mut [E],
+        run: Run,
+    ) -> Result<(), Error>;
+
+    /// Does [`Kernel::backward`] read the bias? To differentiate an activation, what went into it is computed once more.
+    fn backward_reads_bias(&self) -> bool {
+        false
+    }
+
+    /// The gradients of x, without gaps, and of weight and bias: those that are asked for.
+    fn backward<E: Scalar, P: Companion<E>>(
+        &self,
+        inputs: [Block<'_, E>; 2],
+        params: Params<'_, P>,
+        dx: Option<&mut [E]>,
+        of_params: [Option<&mut [E::Acc]>; 2],
+    ) -> Result<(), Error>;
+}
 
 /// Which norm, and its constant. A new one is a variant of [`Kind`] and its lines here and in `compose.rs`.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +87,19 @@ impl Norm {
         if remove_mean { Self::layer(eps) } else { Self::rms(eps) }
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    /// The kernels' own checks of everything but shapes, for where no kernel will run: a call on no rows.
+    pub(crate) fn check<T: Scalar + Real>(self) -> Result<(), Error> {
+        let params = Params::<T> { eps: self.eps, ..Params::default() };
+        self.forward(Block::<T>::none(), params, &mut [], Run::default())
+    }
+}
+
+impl Kernel for Norm {
+    fn eps(&self) -> f64 {
+        self.eps
+    }
+
+    fn name(&self) -> &'static str {
         match self.kind {
             Kind::Layer => "layer-norm",
             Kind::Rms => "rms-norm",
@@ -61,15 +107,13 @@ impl Norm {
         }
     }
 
-    /// The rows of `features` values of a tensor of this layout, if the kernel can read them where they lie.
-    pub(crate) fn blocks(self, layout: &candle_core::Layout, features: usize) -> Option<Blocks> {
+    fn blocks(&self, layout: &candle_core::Layout, features: usize) -> Option<Blocks> {
         let blocks = Blocks::of(layout, features)?;
         Some(if let Kind::Group(_) = self.kind { blocks.without_gaps() } else { blocks })
     }
 
-    /// y of each row, without gaps.
-    pub(crate) fn forward<E: Element, P: Companion<E>>(
-        self,
+    fn forward<E: Scalar, P: Companion<E>>(
+        &self,
         x: Block<'_, E>,
         params: Params<'_, P>,
         y: &mut [E],
@@ -86,15 +130,13 @@ impl Norm {
         }
     }
 
-    /// Does [`Norm::backward`] read the bias? To differentiate an activation, what went into it is computed once more.
-    pub(crate) fn backward_reads_bias(self) -> bool {
+    fn backward_reads_bias(&self) -> bool {
         matches!(self.kind, Kind::Group(Channels { activation, .. }) if activation != Activation::None)
     }
 
-    /// The gradients of x, without gaps, and of the parameters. Candle's operations save nothing, so the statistics are
-    /// taken again.
-    pub(crate) fn backward<E: Element, P: Companion<E>>(
-        self,
+    // Nothing is saved, so the statistics are taken again.
+    fn backward<E: Scalar, P: Companion<E>>(
+        &self,
         [x, dy]: [Block<'_, E>; 2],
         params: Params<'_, P>,
         dx: Option<&mut [E]>,
@@ -116,11 +158,5 @@ impl Norm {
         } else {
             layernorm::layer_norm_backward(x.rows()?, dy.rows()?, params, None, gradients, run)
         }
-    }
-
-    /// The kernels' own checks of everything but shapes, for where no kernel will run: a call on no rows.
-    pub(crate) fn check<T: Real>(self) -> Result<(), Error> {
-        let params = Params::<T> { eps: self.eps, ..Params::default() };
-        self.forward(Block::<T>::none(), params, &mut [], Run::default())
     }
 }

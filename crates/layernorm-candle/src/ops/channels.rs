@@ -2,7 +2,7 @@
 
 use crate::apply::{by_kernels, expect_float, over_rows};
 use crate::error::{Error, expect_device};
-use crate::norm::{Channels, Kind, Norm};
+use crate::norm::{Channels, Kernel, Kind, Norm};
 use candle_core::{Result, Tensor};
 use layernorm::{Activation, Layout};
 
@@ -40,16 +40,23 @@ pub(crate) fn over_groups(
     };
     let (last, features) = (norm(Layout::ChannelsLast), channels * positions);
     if by_kernels(x) && norm(Layout::ChannelsFirst).blocks(x.layout(), features).is_none() {
-        // With channels last in memory it is read, and written, as it lies. Candle records views.
-        let rank = x.rank();
-        let to_last: Vec<usize> = [0].into_iter().chain(2..rank).chain([1]).collect();
-        let back: Vec<usize> = [0, rank - 1].into_iter().chain(1..rank - 1).collect();
-        let x = x.permute(to_last)?;
+        // Channels last in memory are read, and written, as they lie. Candle records the views.
+        let x = channels_last(x)?;
         if last.blocks(x.layout(), features).is_some() {
-            return over_rows(last, &x, features, weight, bias)?.permute(back);
+            return channels_second(&over_rows(last, &x, features, weight, bias)?);
         }
     }
     over_rows(norm(Layout::ChannelsFirst), x, features, weight, bias)
+}
+
+/// `[samples, channels, ...]` as `[samples, ..., channels]`.
+pub(crate) fn channels_last(x: &Tensor) -> Result<Tensor> {
+    x.permute([0].into_iter().chain(2..x.rank()).chain([1]).collect::<Vec<_>>())
+}
+
+/// And back.
+pub(crate) fn channels_second(x: &Tensor) -> Result<Tensor> {
+    x.permute([0, x.rank() - 1].into_iter().chain(1..x.rank() - 1).collect::<Vec<_>>())
 }
 
 /// A weight or a bias is there for each channel of `x`, or for all.

@@ -4,8 +4,8 @@ use super::*;
 use candle_core::{IndexOp, WithDType};
 use half::{bf16, f16};
 use layernorm::{
-    Activation, Companion, Element, Gradients, Groups, Images, ParamGradients, Params, Rows, RowsMut, Run,
-    TensorGradients, Workspace,
+    Activation, Batch, BatchGradients, BatchMut, Companion, Element, Gradients, Groups, Images,
+    ParamGradients, Params, Rows, RowsMut, Run, Stats, TensorGradients, Trained, Training, Workspace,
 };
 
 /// A type of x, and a type of parameters.
@@ -190,8 +190,10 @@ fn groups_by_kernels<E: Number, P: Companion<E>>(
     ([y, dx], [dw, db])
 }
 
-/// Ways for images of [3, 6, 2, 5] to lie in memory.
-const PICTURES: [(&str, [usize; 4], fn(&Tensor) -> Result<Tensor>); 5] = [
+/// Ways for images of [3, 6, 2, 5] to lie in memory, as views of a leaf of the shape before it.
+type Picture = (&'static str, [usize; 4], fn(&Tensor) -> Result<Tensor>);
+
+const PICTURES: [Picture; 5] = [
     ("channels first", [3, 6, 2, 5], |x| Ok(x.clone())),
     ("channels last", [3, 2, 5, 6], |x| x.permute((0, 3, 1, 2))),
     ("some channels", [3, 9, 2, 5], |x| x.narrow(1, 2, 6)),
@@ -249,4 +251,86 @@ fn groups_the_same_as_the_kernels_on_slices() -> Result<()> {
     groups_same_as_slices::<f16, f32>()?;
     groups_same_as_slices::<bf16, bf16>()?;
     groups_same_as_slices::<bf16, f32>()
+}
+
+/// y, dx, dweight and dbias of batch norm in training, by the kernels on slices that lie as they say.
+fn batch_by_kernels<E: Number, P: Companion<E>>(
+    last: bool,
+    [x, dy]: [&[E]; 2],
+    [weight, bias]: [&[P]; 2],
+) -> std::result::Result<([Vec<E>; 2], [Vec<E::Acc>; 2]), layernorm::Error> {
+    let (channels, positions) = (weight.len(), 10);
+    let (mut y, mut dx) = (zeros::<E>(x.len()), zeros::<E>(x.len()));
+    let (mut dw, mut db) = (zeros::<E::Acc>(channels), zeros::<E::Acc>(channels));
+    let mut workspace = Workspace::new();
+    let params = Params { weight: Some(weight), bias: Some(bias), eps: EPS };
+    let read = |values| {
+        if last {
+            Batch::channels_last(Rows::new(values, channels)?, positions)
+        } else {
+            Batch::channels_first(Rows::new(values, channels * positions)?, channels)
+        }
+    };
+    let write = |values| {
+        if last {
+            BatchMut::channels_last(RowsMut::new(values, channels)?, positions)
+        } else {
+            BatchMut::channels_first(RowsMut::new(values, channels * positions)?, channels)
+        }
+    };
+    let mut saved = Stats::<E::Acc>::new(channels);
+    let training = Training::new(saved.as_mut(), &mut workspace);
+    layernorm::batch_norm_train(read(x)?, params, write(&mut y)?, training, Run::default())?;
+    let of_params = ParamGradients {
+        dweight: Some(&mut dw),
+        dbias: Some(&mut db),
+        accumulate: false,
+        first_row: 0,
+        workspace: &mut workspace,
+    };
+    let gradients = BatchGradients { dx: Some(write(&mut dx)?), params: of_params };
+    let trained = Trained::new(saved.as_ref());
+    layernorm::batch_norm_train_backward(read(x)?, read(dy)?, params, trained, gradients, Run::default())?;
+    Ok(([y, dx], [dw, db]))
+}
+
+fn batch_same_as_slices<E: Number, P: Companion<E> + WithDType>() -> Result<()> {
+    for (name, shape, view) in PICTURES {
+        let last = name.ends_with("channels last");
+        let as_it_lies = |t: &Tensor| if last { t.permute((0, 2, 3, 1)) } else { Ok(t.clone()) };
+        let slice = |tensor: &Tensor| as_it_lies(tensor)?.flatten_all()?.to_vec1::<E>();
+        let leaf = variable(&shape, 1, E::DTYPE)?;
+        let (weight, bias) = (variable(&[6], 2, P::DTYPE)?, variable(&[6], 3, P::DTYPE)?);
+        let (x, dy) = (view(&leaf)?, tensor(&[3, 6, 2, 5], 4, E::DTYPE)?);
+        let running = [Tensor::zeros(6, DType::F32, &CPU)?, Tensor::ones(6, DType::F32, &CPU)?];
+        let [mean, var] = running;
+        let parameters = (weight.as_tensor().clone(), bias.as_tensor().clone());
+        let norm = layernorm_candle::BatchNorm::new(6, mean, var, parameters.0, parameters.1, EPS)?;
+        let y = norm.forward_train(&x)?;
+        let gradients = (&y * &dy)?.sum_all()?.backward()?;
+        let ([expected_y, expected_dx], sums) = batch_by_kernels(
+            last,
+            [&slice(&x)?, &slice(&dy)?],
+            [&weight.to_vec1::<P>()?, &bias.to_vec1::<P>()?],
+        )
+        .expect("the shapes fit");
+        let [expected_dw, expected_db] = sums.map(|sums| flat(sums)?.to_dtype(P::DTYPE));
+        let what = format!("{:?} {:?}, {name}", E::DTYPE, P::DTYPE);
+        assert_same(&as_it_lies(&y)?, &flat(expected_y)?, &format!("y {what}"))?;
+        let dx = as_it_lies(&view(gradient(&gradients, &leaf))?)?;
+        assert_same(&dx, &(flat(expected_dx)? + 0.0)?, &format!("dx {what}"))?;
+        assert_same(gradient(&gradients, &weight), &expected_dw?, &format!("dweight {what}"))?;
+        assert_same(gradient(&gradients, &bias), &expected_db?, &format!("dbias {what}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn batches_the_same_as_the_kernels_on_slices() -> Result<()> {
+    batch_same_as_slices::<f32, f32>()?;
+    batch_same_as_slices::<f64, f64>()?;
+    batch_same_as_slices::<f16, f16>()?;
+    batch_same_as_slices::<f16, f32>()?;
+    batch_same_as_slices::<bf16, bf16>()?;
+    batch_same_as_slices::<bf16, f32>()
 }

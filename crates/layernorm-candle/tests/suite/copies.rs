@@ -118,3 +118,20 @@ fn group_norm_allocates_its_result() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn batch_norm_allocates_its_result() -> Result<()> {
+    for dtype in TYPES {
+        let norm = layernorm_candle::batch_norm(16, EPS, candle_nn::VarBuilder::zeros(DType::F32, &CPU))?;
+        let x = variable(&SHAPE, 1, dtype)?.reshape((4, 16, 1024))?;
+        let last = x.reshape((4, 1024, 16))?.transpose(1, 2)?;
+        let rows = x.reshape((4096, 16))?;
+        for (what, x) in [("channels second", x), ("channels last", last), ("rows", rows)] {
+            for train in [true, false] {
+                let allocated = tensors_allocated(|| candle_core::ModuleT::forward_t(&norm, &x, train))?;
+                assert_eq!(allocated, 1, "{dtype:?}, {what}, training: {train}");
+            }
+        }
+    }
+    Ok(())
+}

@@ -82,6 +82,22 @@ fn cases() -> Vec<Case> {
             layernorm_candle::BatchNorm::new(3, mean, var, t[1].clone(), t[2].clone(), EPS)?
                 .forward_train(&t[0])
         }),
+        ("batch norm, channels last", vec![vec![4, 2, 3], vec![3], vec![3]], |t| {
+            let [mean, var] = [Tensor::zeros(3, DType::F64, &CPU)?, Tensor::ones(3, DType::F64, &CPU)?];
+            layernorm_candle::BatchNorm::new(3, mean, var, t[1].clone(), t[2].clone(), EPS)?
+                .forward_train(&t[0].transpose(1, 2)?)
+        }),
+        ("batch norm, without its mean", vec![vec![4, 3, 2]], |t| {
+            let config =
+                candle_nn::BatchNormConfig { remove_mean: false, affine: false, ..Default::default() };
+            let vb = candle_nn::VarBuilder::zeros(DType::F64, &CPU);
+            layernorm_candle::batch_norm(3, config, vb)?.forward_train(&t[0])
+        }),
+        ("batch norm, evaluating, of pictures", vec![vec![2, 3, 4], vec![3], vec![3]], |t| {
+            let [mean, var] = [tensor(&[3], 9, DType::F64)?, Tensor::full(0.7, 3, &CPU)?];
+            let norm = layernorm_candle::BatchNorm::new(3, mean, var, t[1].clone(), t[2].clone(), EPS)?;
+            candle_core::ModuleT::forward_t(&norm, &t[0], false)
+        }),
         ("batch norm, evaluating", vec![vec![4, 3], vec![3], vec![3]], |t| {
             let [mean, var] = [tensor(&[3], 9, DType::F64)?, Tensor::full(0.7, 3, &CPU)?];
             let norm = layernorm_candle::BatchNorm::new(3, mean, var, t[1].clone(), t[2].clone(), EPS)?;
