@@ -27,8 +27,11 @@ pub(crate) fn compose(
         Kind::Layer => centre(&rows, 1)?,
         _ => rows,
     };
-    let mean_square = rows.sqr()?.mean_keepdim(1)?;
-    let mut y = rows.broadcast_mul(&rstd(&mean_square, norm.eps)?)?;
+    let factor = match norm.kind {
+        Kind::Length => over_length(&rows.sqr()?.sum_keepdim(1)?, norm.eps)?,
+        _ => rstd(&rows.sqr()?.mean_keepdim(1)?, norm.eps)?,
+    };
+    let mut y = rows.broadcast_mul(&factor)?;
     if let Some(weight) = weight {
         y = y.broadcast_mul(weight)?;
     }
@@ -53,6 +56,15 @@ pub(crate) fn rstd(variance: &Tensor, eps: f64) -> Result<Tensor> {
     nothing.where_cond(&rstd.zeros_like()?, &rstd)
 }
 
+/// `1 / max(sqrt(square), eps)`, which does not depend on the length where eps is larger. 0 where that is 1 / 0.
+fn over_length(square: &Tensor, eps: f64) -> Result<Tensor> {
+    let longer = square.detach().sqrt()?.gt(eps)?;
+    // Before the root, as in `rstd`.
+    let over = longer.where_cond(square, &square.ones_like()?)?.sqrt()?.recip()?;
+    let over_eps = if eps > 0.0 { eps.recip() } else { 0.0 };
+    longer.where_cond(&over, &(square.ones_like()?.detach() * over_eps)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::compose;
@@ -75,7 +87,11 @@ mod tests {
         // Of samples of six channels, or of any six numbers.
         let features = if let Kind::Group(_) = norm.kind { 6 * 4 } else { 6 };
         let by = if composed { compose } else { over_rows };
-        let y = by(norm, &x, features, Some(&weight), Some(&bias))?;
+        let y = if norm.kind == Kind::Length {
+            by(norm, &x, features, Some(&weight.narrow(0, 1, 1)?), None)?
+        } else {
+            by(norm, &x, features, Some(&weight), Some(&bias))?
+        };
         let gradients = y.tanh()?.sum_all()?.backward()?;
         let of = |var: &Var| match gradients.get(var) {
             Some(gradient) => gradient.flatten_all()?.to_vec1(),
@@ -94,7 +110,9 @@ mod tests {
             }
         };
         let group_norms = [groups(3, Activation::None), groups(6, Activation::Silu)];
-        for norm in [Norm::layer(EPS), Norm::rms(EPS)].into_iter().chain(group_norms) {
+        // Some rows are shorter than 3.
+        let norms = [Norm::layer(EPS), Norm::rms(EPS), Norm::length(EPS), Norm::length(3.0)];
+        for norm in norms.into_iter().chain(group_norms) {
             for (composed, kernels) in results(norm, true)?.iter().zip(results(norm, false)?) {
                 assert_eq!(composed.len(), kernels.len(), "{norm:?}");
                 for (a, b) in composed.iter().zip(kernels) {
@@ -117,7 +135,7 @@ mod tests {
 
     #[test]
     fn composed_is_0_where_nothing_varies_at_eps_0() -> Result<()> {
-        for norm in [Norm::layer(0.0), Norm::rms(0.0)] {
+        for norm in [Norm::layer(0.0), Norm::rms(0.0), Norm::length(0.0)] {
             let x = Var::new(&[[0f32; 3]; 2], &Device::Cpu)?;
             let y = compose(norm, &x, 3, None, None)?;
             assert_eq!(y.to_vec2::<f32>()?, [[0.0; 3]; 2], "{norm:?}");

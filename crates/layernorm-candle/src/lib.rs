@@ -74,6 +74,7 @@ mod qk_norm;
 mod rms_norm;
 mod rows;
 mod scalar;
+mod scale_norm;
 mod statistics;
 
 pub use adaptive_norm::{AdaptiveNorm, adaptive_norm};
@@ -84,6 +85,7 @@ pub use instance_norm::{InstanceNorm, InstanceNormConfig, instance_norm};
 pub use layer_norm::{LayerNorm, layer_norm, layer_norm_no_bias};
 pub use qk_norm::{QkNorm, qk_norm, qk_norm_with};
 pub use rms_norm::{RmsNorm, rms_norm};
+pub use scale_norm::{ScaleNorm, scale_norm};
 
 /// The code of README.md, run as a test.
 #[doc = include_str!("../README.md")]

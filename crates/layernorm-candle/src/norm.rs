@@ -52,6 +52,8 @@ pub(crate) struct Norm {
 pub(crate) enum Kind {
     Layer,
     Rms,
+    /// By its Euclidean length; times one scale for all, or none.
+    Length,
     /// A row is a sample, and has several statistics.
     Group(Channels),
 }
@@ -82,6 +84,11 @@ impl Norm {
         Self { kind: Kind::Rms, eps }
     }
 
+    /// Scale norm, or L2 norm.
+    pub(crate) fn length(eps: f64) -> Self {
+        Self { kind: Kind::Length, eps }
+    }
+
     /// Layer norm, or without its mean, which is RMS norm.
     pub(crate) fn with_mean_removed(remove_mean: bool, eps: f64) -> Self {
         if remove_mean { Self::layer(eps) } else { Self::rms(eps) }
@@ -103,6 +110,7 @@ impl Kernel for Norm {
         match self.kind {
             Kind::Layer => "layer-norm",
             Kind::Rms => "rms-norm",
+            Kind::Length => "scale-norm",
             Kind::Group(_) => "group-norm",
         }
     }
@@ -123,6 +131,12 @@ impl Kernel for Norm {
         match self.kind {
             Kind::Layer => layernorm::layer_norm(x.rows()?, params, RowsMut::new(y, features)?, None, run),
             Kind::Rms => layernorm::rms_norm(x.rows()?, params, RowsMut::new(y, features)?, None, run),
+            Kind::Length => match params.weight {
+                Some(&[scale]) => {
+                    layernorm::scale_norm(x.rows()?, scale, self.eps, RowsMut::new(y, features)?, None, run)
+                }
+                _ => layernorm::l2_norm(x.rows()?, self.eps, RowsMut::new(y, features)?, None, run),
+            },
             Kind::Group(channels) => {
                 let norm = channels.norm(x.count(), params)?;
                 layernorm::group_norm(norm, x.values(), y, None, &mut Workspace::new(), run)
@@ -153,10 +167,17 @@ impl Kernel for Norm {
         }
         let dx = dx.map(|dx| RowsMut::new(dx, features)).transpose()?;
         let gradients = Gradients { dx, params: wanted.then_some(of_params) };
-        if self.kind == Kind::Rms {
-            layernorm::rms_norm_backward(x.rows()?, dy.rows()?, params, None, gradients, run)
-        } else {
-            layernorm::layer_norm_backward(x.rows()?, dy.rows()?, params, None, gradients, run)
+        let (x, dy) = (x.rows()?, dy.rows()?);
+        match (self.kind, params.weight, gradients) {
+            (Kind::Length, Some(&[scale]), gradients) => {
+                layernorm::scale_norm_backward(x, dy, scale, self.eps, gradients, run)
+            }
+            (Kind::Length, _, Gradients { dx: Some(dx), .. }) => {
+                layernorm::l2_norm_backward(x, dy, self.eps, dx, run)
+            }
+            (Kind::Length, ..) => Ok(()),
+            (Kind::Rms, _, gradients) => layernorm::rms_norm_backward(x, dy, params, None, gradients, run),
+            (.., gradients) => layernorm::layer_norm_backward(x, dy, params, None, gradients, run),
         }
     }
 }

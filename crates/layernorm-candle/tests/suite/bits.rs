@@ -334,3 +334,43 @@ fn batches_the_same_as_the_kernels_on_slices() -> Result<()> {
     batch_same_as_slices::<bf16, bf16>()?;
     batch_same_as_slices::<bf16, f32>()
 }
+
+fn lengths_same_as_slices<E: Number, P: Companion<E> + WithDType>() -> Result<()> {
+    for (name, shape, view) in VIEWS {
+        let (leaf, scale) = (variable(&shape(33), 1, E::DTYPE)?, variable(&[1], 2, P::DTYPE)?);
+        let x = view(&leaf)?;
+        let (y, slice) =
+            (layernorm_candle::ops::scale_norm(&x, &scale, EPS)?, x.flatten_all()?.to_vec1::<E>()?);
+        let gradients = y.sum_all()?.backward()?;
+        let (number, mut expected) = (scale.to_vec1::<P>()?[0], zeros::<E>(slice.len()));
+        let (mut dx, mut dscale) = (zeros::<E>(slice.len()), zeros::<E::Acc>(1));
+        let mut run = || -> std::result::Result<(), layernorm::Error> {
+            let (x, run) = (Rows::new(&slice, 33)?, Run::default());
+            layernorm::scale_norm(x, number, EPS, RowsMut::new(&mut expected, 33)?, None, run)?;
+            let ones = vec![<E as WithDType>::from_f64(1.0); slice.len()];
+            let workspace = &mut Workspace::new();
+            let dweight = Some(&mut dscale[..]);
+            let params = ParamGradients { dweight, dbias: None, accumulate: false, first_row: 0, workspace };
+            let gradients = Gradients { dx: Some(RowsMut::new(&mut dx, 33)?), params: Some(params) };
+            layernorm::scale_norm_backward(x, Rows::new(&ones, 33)?, number, EPS, gradients, run)
+        };
+        run().expect("the shapes fit");
+        let what = format!("{:?} {:?} {name}", E::DTYPE, P::DTYPE);
+        assert_same(&y, &flat(expected)?, &format!("y {what}"))?;
+        if name != "one row many times" {
+            let got = view(gradient(&gradients, &leaf))?;
+            assert_same(&got, &(flat(dx)? + 0.0)?, &format!("dx {what}"))?;
+        }
+        let dscale = flat(dscale)?.to_dtype(P::DTYPE)?;
+        assert_same(gradient(&gradients, &scale), &dscale, &format!("dscale {what}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn lengths_the_same_as_the_kernels_on_slices() -> Result<()> {
+    lengths_same_as_slices::<f32, f32>()?;
+    lengths_same_as_slices::<f64, f64>()?;
+    lengths_same_as_slices::<f16, f16>()?;
+    lengths_same_as_slices::<bf16, f32>()
+}

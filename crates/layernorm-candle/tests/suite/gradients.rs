@@ -33,6 +33,9 @@ fn cases() -> Vec<Case> {
         ("layer norm of itself", vec![vec![4]], |t| ops::layer_norm(&t[0], &t[0], &t[0], EPS)),
         ("RMS norm", vec![vec![2, 3, 5], vec![5]], |t| ops::rms_norm(&t[0], &t[1], EPS)),
         ("RMS norm, bare", vec![vec![3, 5]], |t| ops::rms_norm(&t[0], None, EPS)),
+        ("scale norm", vec![vec![2, 3, 5], vec![1]], |t| ops::scale_norm(&t[0], &t[1], EPS)),
+        ("scale norm of short rows", vec![vec![3, 5], vec![]], |t| ops::scale_norm(&t[0], &t[1], 1.2)),
+        ("L2 norm", vec![vec![3, 5]], |t| ops::l2_norm(&t[0], EPS)),
         ("group norm", vec![vec![2, 6, 2, 3], vec![6], vec![6]], |t| {
             ops::group_norm(&t[0], 3, &t[1], &t[2], EPS)
         }),
