@@ -27,10 +27,11 @@
 //! - **Backward** is one call of the kernels that gives dx, dweight and dbias together. Candle's operations save
 //!   nothing, so the statistics are taken from `x` again; and rows that are not evenly spaced are copied here, because
 //!   dweight and dbias are sums over all rows in one order.
-//! - **Group and instance norm** are the same kernel over other rows, with weight and bias, one a channel, composed from
-//!   candle's operations. **Batch norm**, in training, is the kernel over a copy with channels first, and its statistics
-//!   are what a kernel saves; its evaluation is composed. **Add and norm**, **adaptive** and **QK norm** are the kernel, and
-//!   candle's additions and products around it.
+//! - **Group, instance and batch norm** have kernels too, with weight and bias of channels fused, and SiLU after group norm.
+//!   Pictures lie with their channels second or, as views of tensors with channels last, last; y then lies as `x` does.
+//!   Batch norm keeps the statistics of the batch for its backward pass.
+//! - **Scale and L2 norm** have a kernel. **Add and norm**, **adaptive** and **QK norm** are the kernel of layer or RMS
+//!   norm, and candle's additions and products around it.
 //! - **On CUDA or Metal** all is composed from candle's own operations (the mean taken twice, so that large means are
 //!   safe there too), which candle differentiates. The bounds and the bits of the kernels are not promised there. The
 //!   features `cuda` and `metal` are candle's: switch them on for `candle-core` and `candle-nn` in your crate.
@@ -54,8 +55,8 @@
 //! # Files
 //! `ops/` has the functions, a file each with its formula; beside it lie the modules, a file each with its constructors.
 //! The rest is the road from a tensor to a kernel: `apply.rs` checks and chooses, `forward.rs` and `backward.rs` are the
-//! operations of candle, `rows.rs` finds the rows in memory, `scalar.rs` says in which types, `norm.rs` names the kernels,
-//! `compose.rs` does without. `statistics.rs` is batch norm's.
+//! operations of candle, `rows.rs` finds the rows in memory, `scalar.rs` says in which types, `norm.rs` and `batch.rs` name
+//! the kernels, `compose.rs` does without. `statistics.rs` is batch norm's where that is composed.
 
 mod adaptive_norm;
 mod apply;
