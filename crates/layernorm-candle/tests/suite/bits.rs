@@ -16,12 +16,15 @@ fn zeros<T: WithDType>(len: usize) -> Vec<T> {
     vec![T::from_f64(0.0); len]
 }
 
+/// y and dx; and dweight and dbias.
+type Expected<E> = ([Vec<E>; 2], [Vec<<E as Element>::Acc>; 2]);
+
 /// y, dx, dweight and dbias by the kernels on slices.
 fn by_kernels<E: Number, P: Companion<E>>(
     norm: Norm,
     [x, dy]: [&[E]; 2],
     [weight, bias]: [&[P]; 2],
-) -> ([Vec<E>; 2], [Vec<E::Acc>; 2]) {
+) -> Expected<E> {
     let features = weight.len();
     let (mut y, mut dx) = (zeros::<E>(x.len()), zeros::<E>(x.len()));
     let (mut dw, mut db) = (zeros::<E::Acc>(features), zeros::<E::Acc>(features));
@@ -171,7 +174,7 @@ fn groups_by_kernels<E: Number, P: Companion<E>>(
     (groups, activation): (usize, Activation),
     [x, dy]: [&[E]; 2],
     [weight, bias]: [&[P]; 2],
-) -> ([Vec<E>; 2], [Vec<E::Acc>; 2]) {
+) -> Expected<E> {
     let (mut y, mut dx) = (zeros::<E>(x.len()), zeros::<E>(x.len()));
     let (mut dw, mut db) = (zeros::<E::Acc>(weight.len()), zeros::<E::Acc>(weight.len()));
     let mut workspace = Workspace::new();
@@ -258,7 +261,7 @@ fn batch_by_kernels<E: Number, P: Companion<E>>(
     last: bool,
     [x, dy]: [&[E]; 2],
     [weight, bias]: [&[P]; 2],
-) -> std::result::Result<([Vec<E>; 2], [Vec<E::Acc>; 2]), layernorm::Error> {
+) -> std::result::Result<Expected<E>, layernorm::Error> {
     let (channels, positions) = (weight.len(), 10);
     let (mut y, mut dx) = (zeros::<E>(x.len()), zeros::<E>(x.len()));
     let (mut dw, mut db) = (zeros::<E::Acc>(channels), zeros::<E::Acc>(channels));
