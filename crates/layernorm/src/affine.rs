@@ -10,6 +10,8 @@ use crate::{Element, Error};
 /// A weight or a bias: one number a feature, one for all, or one for each run of features.
 pub(crate) struct Affine<'a, E: Element> {
     values: Option<Values<'a, E>>,
+    /// Are they in the type that elements accumulate in?
+    wide: bool,
     /// The number of all features, where there is but one. Read in the same way as one a feature, so that one loop
     /// serves both: the same load from the first cache again and again, which no loop is short of.
     same: Register<E::Acc>,
@@ -49,7 +51,14 @@ impl<'a, E: Element> Affine<'a, E> {
             Some(values) if values.len() > 0 => values.get(0).add(offset),
             _ => E::Acc::from_f64(absent),
         };
-        Self { values: values.filter(|values| values.len() > 1), same: Register([same; _]), offset, runs }
+        let wide = matches!(values, Some(Values::Wide(_)));
+        Self {
+            values: values.filter(|values| values.len() > 1),
+            wide,
+            same: Register([same; _]),
+            offset,
+            runs,
+        }
     }
 
     /// Check that there is one number a feature, or one for all.
@@ -62,7 +71,7 @@ impl<'a, E: Element> Affine<'a, E> {
 
     /// Are they in the type that elements accumulate in?
     pub(crate) fn is_wide(&self) -> bool {
-        matches!(self.values, Some(Values::Wide(_)))
+        self.wide
     }
 
     /// Those of a row. `scratch` is this thread's, and of no other numbers in use.

@@ -78,6 +78,42 @@ pub enum Error {
         /// The largest finite value of the accumulation type.
         max: f64,
     },
+    /// A number that the accumulation type cannot hold.
+    #[error("{what} is {value}, which is not in -{max}..={max}")]
+    NotFinite {
+        /// Which argument.
+        what: &'static str,
+        /// The number that was given.
+        value: f64,
+        /// The largest finite value of the accumulation type.
+        max: f64,
+    },
+    /// Statistics of no feature, or of more than there are.
+    #[error("statistics of the first {partial} features, where there are {features}")]
+    Partial {
+        /// How many features the statistics were to be taken of.
+        partial: usize,
+        /// Features in a row.
+        features: usize,
+    },
+    /// Rows that are not the heads of whole tokens.
+    #[error("{rows} rows, in groups of {group}, are not a whole number of tokens with {heads} heads")]
+    Heads {
+        /// Number of rows.
+        rows: usize,
+        /// Rows that follow each other at one distance: the heads that the view was made for, or all rows.
+        group: usize,
+        /// Heads of a token.
+        heads: usize,
+    },
+    /// An axis that the shape does not have.
+    #[error("axis {axis} of a shape with {rank} axes")]
+    Axis {
+        /// The axis.
+        axis: usize,
+        /// How many axes there are.
+        rank: usize,
+    },
     /// An instruction-set level that this machine does not have.
     #[error("level {asked} is not available here: the best is {best}")]
     Level {

@@ -28,16 +28,23 @@ mod error;
 mod form;
 mod layer_norm;
 mod level;
+mod lp_norm;
+mod mean_variance_norm;
 mod order;
 mod params;
+mod qk_norm;
 mod real;
 pub mod reference;
 mod rms_norm;
+mod rms_params;
 mod rows;
 mod run;
+mod scale_norm;
+mod sets;
 mod stats;
 mod threads;
 mod vector;
+mod weight_norm;
 mod wide;
 mod workspace;
 
@@ -47,13 +54,26 @@ pub use layer_norm::{
     LayerNorm, layer_norm, layer_norm_backward, layer_norm_backward_in_place, layer_norm_in_place,
 };
 pub use level::{LEVEL_VARIABLE, Level};
+pub use lp_norm::{Lp, LpNorm, lp_norm, lp_norm_backward};
+pub use mean_variance_norm::{MeanVariance, mean_variance_norm, mean_variance_norm_backward};
 pub use order::ORDER_VERSION;
 pub use params::{Gradients, ParamGradients, ParamGrads, Params, Rounding};
+pub use qk_norm::{
+    HeadNorm, Heads, QkParams, qk_norm, qk_norm_backward, qk_norm_backward_in_place, qk_norm_in_place,
+};
 pub use real::Real;
 pub use rms_norm::{RmsNorm, rms_norm, rms_norm_backward, rms_norm_backward_in_place, rms_norm_in_place};
+pub use rms_params::{Epsilon, RmsParams};
 pub use rows::{Rows, RowsMut};
 pub use run::{Run, Threads};
+pub use scale_norm::{
+    l2_norm, l2_norm_backward, l2_norm_backward_in_place, l2_norm_in_place, scale_norm, scale_norm_backward,
+    scale_norm_backward_in_place, scale_norm_in_place,
+};
 pub use stats::{Stats, StatsMut, StatsRef};
+pub use weight_norm::{
+    WeightNorm, WeightNormGradients, WeightNormInit, weight_norm, weight_norm_backward, weight_norm_init,
+};
 pub use workspace::Workspace;
 
 /// The code of README.md, run as a test.

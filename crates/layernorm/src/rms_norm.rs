@@ -9,44 +9,56 @@
 //! dweight = sum over rows of dy x_hat       dbias = sum over rows of dy
 //! ```
 //!
-//! Epsilon is inside the root, as in every framework; the paper's own code has it outside.
+//! Epsilon is inside the root, as in every framework; the paper's own code has it outside. [`RmsParams`] says what
+//! else models do differently. Partial statistics are of the first k features: mean(x^2) is of these, mean(u x_hat) is
+//! the sum over all features divided by k, and x_hat mean(u x_hat) is taken from these alone.
 
 use crate::by_row::{Columns, Statistics, backward::Backward, forward::Forward};
+use crate::form::Divisor;
 use crate::rows::{Source, Target};
 use crate::{
-    Companion, Element, Error, Gradients, ParamGradients, ParamGrads, Params, Real, Rows, RowsMut, Run,
+    Companion, Element, Epsilon, Error, Gradients, ParamGradients, ParamGrads, Real, RmsParams, Rounding,
+    Rows, RowsMut, Run,
 };
 
 /// RMS norm of each row of `x`, into `y`: y = weight x / sqrt(mean(x^2) + eps) + bias.
 ///
 /// `x` and `y` have the same rows and features, and each its own stride. 1 / sqrt(mean(x^2) + eps) of each row goes
-/// to `rstd`, where a backward pass finds it. Nothing is allocated.
+/// to `rstd`, where a backward pass finds it. Nothing is allocated. The parameters are [`Params`](crate::Params) or
+/// [`RmsParams`], which name what models do differently: an offset of the weight, partial statistics, epsilon outside
+/// the root, roundings.
 ///
 /// Bounds and special rows are in `docs/numerics.md`: for every finite row and any eps the result is finite
 /// and right; a row of zeros gives exactly the bias; NaN or infinity spoils its own row only.
 ///
 /// # Errors
-/// Before anything is written: [`Error::Shape`], [`Error::Length`], [`Error::Epsilon`], [`Error::Level`].
+/// Before anything is written: [`Error::Shape`], [`Error::Length`], [`Error::Epsilon`], [`Error::Partial`],
+/// [`Error::NotFinite`] (the offset), [`Error::Level`].
 ///
 /// ```
-/// use layernorm::{Params, Rows, RowsMut, Run, rms_norm};
+/// use layernorm::{Params, RmsParams, Rows, RowsMut, Run, rms_norm};
 ///
 /// let x = [1.0f32, 7.0, -2.0, 2.0]; // root mean squares 5 and 2
 /// let mut y = [0.0; 4];
 /// let params = Params { weight: Some(&[5.0]), bias: None, eps: 0.0 };
 /// rms_norm(Rows::new(&x, 2)?, params, RowsMut::new(&mut y, 2)?, None, Run::default())?;
 /// assert_eq!(y, [1.0, 7.0, -5.0, 5.0]);
+///
+/// // As Gemma does, with the statistics of the first feature.
+/// let params = RmsParams { weight: Some(&[0.5]), weight_offset: 1.0, partial: Some(1), eps: 0.0, ..RmsParams::default() };
+/// rms_norm(Rows::new(&x, 2)?, params, RowsMut::new(&mut y, 2)?, None, Run::default())?;
+/// assert_eq!(y, [1.5, 10.5, -1.5, 1.5]);
 /// # Ok::<(), layernorm::Error>(())
 /// ```
-pub fn rms_norm<E: Element, P: Companion<E>>(
+pub fn rms_norm<'a, E: Element, P: Companion<E>>(
     x: Rows<'_, E>,
-    params: Params<'_, P>,
+    params: impl Into<RmsParams<'a, P>>,
     y: RowsMut<'_, E>,
     rstd: Option<&mut [E::Acc]>,
     run: Run,
 ) -> Result<(), Error> {
-    let saved = rstd.map(|rstd| columns_mut(rstd, x.rows())).transpose()?;
-    Forward::new(x, params, y, saved)?.run(Statistics::Uncentred, run)
+    let (params, saved) = (params.into(), rstd.map(|rstd| columns_mut("rstd", rstd, x.rows())).transpose()?);
+    forward(Forward::new(x, params.plain(), y, saved)?, params, run)
 }
 
 /// [`rms_norm`] in place: each row of `x` becomes its norm. The same bits.
@@ -62,14 +74,14 @@ pub fn rms_norm<E: Element, P: Companion<E>>(
 /// assert_eq!(x, [1.0, -1.0]);
 /// # Ok::<(), layernorm::Error>(())
 /// ```
-pub fn rms_norm_in_place<E: Element, P: Companion<E>>(
+pub fn rms_norm_in_place<'a, E: Element, P: Companion<E>>(
     x: RowsMut<'_, E>,
-    params: Params<'_, P>,
+    params: impl Into<RmsParams<'a, P>>,
     rstd: Option<&mut [E::Acc]>,
     run: Run,
 ) -> Result<(), Error> {
-    let saved = rstd.map(|rstd| columns_mut(rstd, x.rows())).transpose()?;
-    Forward::in_place(x, params, saved)?.run(Statistics::Uncentred, run)
+    let (params, saved) = (params.into(), rstd.map(|rstd| columns_mut("rstd", rstd, x.rows())).transpose()?);
+    forward(Forward::in_place(x, params.plain(), saved)?, params, run)
 }
 
 /// The gradients of [`rms_norm`], given that of its output.
@@ -92,16 +104,16 @@ pub fn rms_norm_in_place<E: Element, P: Companion<E>>(
 /// assert!(along_x.abs() < 1e-5); // scaling x changes nothing, but for eps
 /// # Ok::<(), layernorm::Error>(())
 /// ```
-pub fn rms_norm_backward<E: Element, P: Companion<E>>(
+pub fn rms_norm_backward<'a, E: Element, P: Companion<E>>(
     x: Rows<'_, E>,
     dy: Rows<'_, E>,
-    params: Params<'_, P>,
+    params: impl Into<RmsParams<'a, P>>,
     rstd: Option<&[E::Acc]>,
     gradients: Gradients<'_, E>,
     run: Run,
 ) -> Result<(), Error> {
-    let saved = rstd.map(|rstd| columns(rstd, x.rows())).transpose()?;
-    Backward::new(x, dy, params, saved, gradients.dx)?.run(Statistics::Uncentred, gradients.params, run)
+    let (params, saved) = (params.into(), rstd.map(|rstd| columns("rstd", rstd, x.rows())).transpose()?);
+    backward(Backward::new(x, dy, params.plain(), saved, gradients.dx)?, params, gradients.params, run)
 }
 
 /// [`rms_norm_backward`] in place: each row of `dy` becomes its dx. The same bits.
@@ -119,24 +131,58 @@ pub fn rms_norm_backward<E: Element, P: Companion<E>>(
 /// assert!(dy.iter().all(|dx| dx.abs() < 1e-15));
 /// # Ok::<(), layernorm::Error>(())
 /// ```
-pub fn rms_norm_backward_in_place<E: Element, P: Companion<E>>(
+pub fn rms_norm_backward_in_place<'a, E: Element, P: Companion<E>>(
     x: Rows<'_, E>,
     dy: RowsMut<'_, E>,
-    params: Params<'_, P>,
+    params: impl Into<RmsParams<'a, P>>,
     rstd: Option<&[E::Acc]>,
     param_gradients: Option<ParamGradients<'_, E::Acc>>,
     run: Run,
 ) -> Result<(), Error> {
-    let saved = rstd.map(|rstd| columns(rstd, x.rows())).transpose()?;
-    Backward::in_place(x, dy, params, saved)?.run(Statistics::Uncentred, param_gradients, run)
+    let (params, saved) = (params.into(), rstd.map(|rstd| columns("rstd", rstd, x.rows())).transpose()?);
+    backward(Backward::in_place(x, dy, params.plain(), saved)?, params, param_gradients, run)
 }
 
-fn columns<T>(rstd: &[T], rows: usize) -> Result<Columns<Source<'_, T>>, Error> {
-    Ok(Columns { centre: None, rstd: Source::column("rstd", rstd, rows)? })
+/// What a call of [`Params`](crate::Params) lacks, and away.
+fn forward<'a, E: Element, P: Companion<E>>(
+    call: Forward<'a, E>,
+    params: RmsParams<'a, P>,
+    run: Run,
+) -> Result<(), Error> {
+    let (form, rounding) = (params.form(call.shape.features)?, params.rounding);
+    let [weight, bias] = params.affine(call.shape.features)?;
+    Forward { form, weight, bias, rounding, ..call }.run(Statistics::Uncentred, run)
 }
 
-fn columns_mut<T>(rstd: &mut [T], rows: usize) -> Result<Columns<Target<'_, T>>, Error> {
-    Ok(Columns { centre: None, rstd: Target::column("rstd", rstd, rows)? })
+/// As [`forward`].
+fn backward<'a, E: Element, P: Companion<E>>(
+    call: Backward<'a, E>,
+    params: RmsParams<'a, P>,
+    of_params: Option<ParamGradients<'_, E::Acc>>,
+    run: Run,
+) -> Result<(), Error> {
+    let form = params.form(call.shape.features)?;
+    let [weight, _] = params.affine(call.shape.features)?;
+    let saved = call.saved.filter(|_| form.divisor == Divisor::Inside);
+    Backward { form, weight, saved, ..call }.run(Statistics::Uncentred, of_params, run)
+}
+
+/// Statistics of rows without a mean, to read.
+pub(crate) fn columns<'a, T>(
+    what: &'static str,
+    rstd: &'a [T],
+    rows: usize,
+) -> Result<Columns<Source<'a, T>>, Error> {
+    Ok(Columns { centre: None, rstd: Source::column(what, rstd, rows)? })
+}
+
+/// Statistics of rows without a mean, to write.
+pub(crate) fn columns_mut<'a, T>(
+    what: &'static str,
+    rstd: &'a mut [T],
+    rows: usize,
+) -> Result<Columns<Target<'a, T>>, Error> {
+    Ok(Columns { centre: None, rstd: Target::column(what, rstd, rows)? })
 }
 
 /// An RMS norm that holds its parameters, for contiguous rows.
@@ -160,6 +206,12 @@ pub struct RmsNorm<T> {
     pub bias: Option<Vec<T>>,
     /// Added to the mean square.
     pub eps: f64,
+    /// Added to each weight.
+    pub weight_offset: f64,
+    /// The statistics are of the first so many features, if not of all.
+    pub partial: Option<usize>,
+    /// Where epsilon stands.
+    pub epsilon: Epsilon,
     /// How calls run.
     pub run: Run,
 }
@@ -168,7 +220,8 @@ impl<T: Real> RmsNorm<T> {
     /// Weight 1, one a feature; no bias; eps 1e-5.
     pub fn new(features: usize) -> Self {
         let weight = Some(vec![T::from_f64(1.0); features]);
-        Self { features, weight, bias: None, eps: 1e-5, run: Run::default() }
+        let (weight_offset, partial, epsilon) = (0.0, None, Epsilon::Inside);
+        Self { features, weight, bias: None, eps: 1e-5, weight_offset, partial, epsilon, run: Run::default() }
     }
 
     /// The same with this epsilon.
@@ -184,8 +237,16 @@ impl<T: Real> RmsNorm<T> {
     }
 
     /// The parameters, as the functions take them.
-    pub fn params(&self) -> Params<'_, T> {
-        Params { weight: self.weight.as_deref(), bias: self.bias.as_deref(), eps: self.eps }
+    pub fn params(&self) -> RmsParams<'_, T> {
+        RmsParams {
+            weight: self.weight.as_deref(),
+            bias: self.bias.as_deref(),
+            eps: self.eps,
+            weight_offset: self.weight_offset,
+            partial: self.partial,
+            epsilon: self.epsilon,
+            rounding: Rounding::Once,
+        }
     }
 
     /// Gradients of the parameters, zero, with an empty workspace. Allocates.

@@ -1,7 +1,7 @@
 //! Rows of numbers in memory: how many, how long, how far apart.
 
 use crate::element::private::Stored;
-use crate::{Element, Error};
+use crate::{Element, Error, Heads};
 use std::marker::PhantomData;
 
 /// Rows to read: `rows` rows of `features` values, row `i` starting at `i * stride`.
@@ -18,6 +18,7 @@ use std::marker::PhantomData;
 pub struct Rows<'a, T> {
     data: &'a [T],
     shape: Shape,
+    groups: Groups,
 }
 
 /// Rows to write (or to change in place); between two rows nothing is written.
@@ -33,6 +34,7 @@ pub struct Rows<'a, T> {
 pub struct RowsMut<'a, T> {
     data: &'a mut [T],
     shape: Shape,
+    groups: Groups,
 }
 
 /// A checked shape: `(rows - 1) * stride + features` fits the slice that it was checked against.
@@ -41,6 +43,34 @@ pub(crate) struct Shape {
     pub(crate) rows: usize,
     pub(crate) features: usize,
     pub(crate) stride: usize,
+}
+
+/// Rows in groups that have a distance of their own: the heads of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Groups {
+    /// Rows of a group; 0 where there are no groups.
+    pub(crate) rows: usize,
+    /// From the start of one to the start of the next.
+    pub(crate) stride: usize,
+}
+
+impl Groups {
+    pub(crate) const NONE: Self = Self { rows: 0, stride: 0 };
+
+    /// Where a row starts, where those of a group are `stride` apart.
+    #[inline(always)]
+    fn start(self, index: usize, stride: usize) -> usize {
+        if self.rows == 0 {
+            return index * stride;
+        }
+        index / self.rows * self.stride + index % self.rows * stride
+    }
+
+    /// The distance from a row to the one `step` after it, where groups have as many rows.
+    fn step(self, step: usize, stride: usize) -> usize {
+        // Of one row the stride may be anything.
+        if self.rows == 0 { stride.saturating_mul(step) } else { self.stride }
+    }
 }
 
 impl Shape {
@@ -90,7 +120,7 @@ impl<'a, T> Rows<'a, T> {
     /// # Errors
     /// [`Error::Ragged`] if `data` is not a whole number of rows.
     pub fn new(data: &'a [T], features: usize) -> Result<Self, Error> {
-        Ok(Self { data, shape: Shape::contiguous(data.len(), features)? })
+        Ok(Self { data, shape: Shape::contiguous(data.len(), features)?, groups: Groups::NONE })
     }
 
     /// `rows` rows, `stride` values from the start of one to the start of the next.
@@ -99,7 +129,40 @@ impl<'a, T> Rows<'a, T> {
     /// [`Error::Stride`] if rows overlap, [`Error::Length`] if `data` ends before the last row does,
     /// [`Error::Overflow`] if no slice can be that long.
     pub fn strided(data: &'a [T], rows: usize, features: usize, stride: usize) -> Result<Self, Error> {
-        Ok(Self { data, shape: Shape::strided(data.len(), rows, features, stride)? })
+        let shape = Shape::strided(data.len(), rows, features, stride)?;
+        Ok(Self { data, shape, groups: Groups::NONE })
+    }
+
+    /// The heads of some tokens, as they lie in a buffer of more: a row is a head, and row `token * heads + head`
+    /// belongs to that head of that token.
+    ///
+    /// ```
+    /// use layernorm::{Heads, Rows};
+    ///
+    /// let qkv = [1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16]; // two tokens; q, k and v of two heads of one number
+    /// let k = Rows::heads(&qkv, Heads { tokens: 2, heads: 2, head_dim: 1, stride: 6, offset: 2 })?;
+    /// assert_eq!((k.row(1), k.row(2)), (Some(&[4][..]), Some(&[13][..])));
+    /// # Ok::<(), layernorm::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Stride`] if tokens overlap, [`Error::Length`] if `data` ends before the last token does,
+    /// [`Error::Overflow`] if no slice can be that long.
+    pub fn heads(data: &'a [T], heads: Heads) -> Result<Self, Error> {
+        let (shape, groups) = heads.rows(data.len())?;
+        Ok(Self { data: data.get(heads.offset..).unwrap_or_default(), shape, groups })
+    }
+
+    /// Row `first`, and every row that is a multiple of `step` after it: of groups of `step` rows, if of groups.
+    pub(crate) fn every(self, first: usize, step: usize) -> Self {
+        let Self { data, shape, groups } = self;
+        let shape = Shape { rows: shape.rows / step, stride: groups.step(step, shape.stride), ..shape };
+        let start = self.shape.stride.saturating_mul(first);
+        Self { data: data.get(start..).unwrap_or_default(), shape, groups: Groups::NONE }
+    }
+
+    pub(crate) fn groups(&self) -> Groups {
+        self.groups
     }
 
     /// Number of rows.
@@ -114,7 +177,8 @@ impl<'a, T> Rows<'a, T> {
 
     /// Row `index`, if there is one.
     pub fn row(&self, index: usize) -> Option<&'a [T]> {
-        (index < self.shape.rows).then(|| &self.data[index * self.shape.stride..][..self.shape.features])
+        let start = || self.groups.start(index, self.shape.stride);
+        (index < self.shape.rows).then(|| &self.data[start()..][..self.shape.features])
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -122,7 +186,8 @@ impl<'a, T> Rows<'a, T> {
     }
 
     pub(crate) fn source(&self) -> Source<'a, T> {
-        Source { start: self.data.as_ptr(), stride: self.shape.stride, life: PhantomData }
+        let (start, stride) = (self.data.as_ptr(), self.shape.stride);
+        Source { start, stride, groups: self.groups, life: PhantomData }
     }
 }
 
@@ -133,7 +198,7 @@ impl<'a, T> RowsMut<'a, T> {
     /// [`Error::Ragged`] if `data` is not a whole number of rows.
     pub fn new(data: &'a mut [T], features: usize) -> Result<Self, Error> {
         let shape = Shape::contiguous(data.len(), features)?;
-        Ok(Self { data, shape })
+        Ok(Self { data, shape, groups: Groups::NONE })
     }
 
     /// `rows` rows, `stride` values from the start of one to the start of the next.
@@ -142,7 +207,7 @@ impl<'a, T> RowsMut<'a, T> {
     /// Those of [`Rows::strided`].
     pub fn strided(data: &'a mut [T], rows: usize, features: usize, stride: usize) -> Result<Self, Error> {
         let shape = Shape::strided(data.len(), rows, features, stride)?;
-        Ok(Self { data, shape })
+        Ok(Self { data, shape, groups: Groups::NONE })
     }
 
     /// Number of rows.
@@ -157,7 +222,23 @@ impl<'a, T> RowsMut<'a, T> {
 
     /// The same rows, to read.
     pub fn as_rows(&self) -> Rows<'_, T> {
-        Rows { data: self.data, shape: self.shape }
+        Rows { data: self.data, shape: self.shape, groups: self.groups }
+    }
+
+    /// As [`Rows::heads`].
+    ///
+    /// # Errors
+    /// Those of [`Rows::heads`].
+    pub fn heads(data: &'a mut [T], heads: Heads) -> Result<Self, Error> {
+        let (shape, groups) = heads.rows(data.len())?;
+        Ok(Self { data: data.get_mut(heads.offset..).unwrap_or_default(), shape, groups })
+    }
+
+    /// As [`Rows::every`].
+    pub(crate) fn every(&mut self, first: usize, step: usize) -> RowsMut<'_, T> {
+        let Rows { shape, groups, .. } = self.as_rows().every(first, step);
+        let start = self.shape.stride.saturating_mul(first);
+        RowsMut { data: self.data.get_mut(start..).unwrap_or_default(), shape, groups }
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -166,8 +247,11 @@ impl<'a, T> RowsMut<'a, T> {
 
     /// The rows as a source and a target over the same memory: what an operation in place works on.
     pub(crate) fn in_place(self) -> (Source<'a, T>, Target<'a, T>) {
-        let (start, stride) = (self.data.as_mut_ptr(), self.shape.stride);
-        (Source { start, stride, life: PhantomData }, Target { start, stride, life: PhantomData })
+        let (start, stride, groups) = (self.data.as_mut_ptr(), self.shape.stride, self.groups);
+        (
+            Source { start, stride, groups, life: PhantomData },
+            Target { start, stride, groups, life: PhantomData },
+        )
     }
 
     pub(crate) fn target(self) -> Target<'a, T> {
@@ -181,6 +265,7 @@ impl<'a, T> RowsMut<'a, T> {
 pub(crate) struct Source<'a, T> {
     start: *const T,
     stride: usize,
+    groups: Groups,
     life: PhantomData<&'a [T]>,
 }
 
@@ -189,6 +274,7 @@ pub(crate) struct Source<'a, T> {
 pub(crate) struct Target<'a, T> {
     start: *mut T,
     stride: usize,
+    groups: Groups,
     life: PhantomData<&'a mut [T]>,
 }
 
@@ -360,7 +446,7 @@ impl<'a, T> Source<'a, T> {
     /// One number a row.
     pub(crate) fn column(what: &'static str, numbers: &'a [T], rows: usize) -> Result<Self, Error> {
         expect_column(what, numbers.len(), rows)?;
-        Ok(Self { start: numbers.as_ptr(), stride: 1, life: PhantomData })
+        Ok(Self { start: numbers.as_ptr(), stride: 1, groups: Groups::NONE, life: PhantomData })
     }
 
     /// Where row `index` starts.
@@ -370,7 +456,7 @@ impl<'a, T> Source<'a, T> {
     #[inline(always)]
     pub(crate) unsafe fn row(self, index: usize) -> *const T {
         // SAFETY: the row lies inside the checked extent.
-        unsafe { self.start.add(index * self.stride) }
+        unsafe { self.start.add(self.groups.start(index, self.stride)) }
     }
 }
 
@@ -378,17 +464,17 @@ impl<'a, T> Target<'a, T> {
     /// One number a row.
     pub(crate) fn column(what: &'static str, numbers: &'a mut [T], rows: usize) -> Result<Self, Error> {
         expect_column(what, numbers.len(), rows)?;
-        Ok(Self { start: numbers.as_mut_ptr(), stride: 1, life: PhantomData })
+        Ok(Self { start: numbers.as_mut_ptr(), stride: 1, groups: Groups::NONE, life: PhantomData })
     }
 
     /// Does a row start every `distance` numbers?
     pub(crate) fn is_every(self, distance: usize) -> bool {
-        self.stride == distance
+        self.groups == Groups::NONE && self.stride == distance
     }
 
     /// All of `memory`, a row every `stride` numbers.
     pub(crate) fn every(memory: &'a mut [T], stride: usize) -> Self {
-        Self { start: memory.as_mut_ptr(), stride, life: PhantomData }
+        Self { start: memory.as_mut_ptr(), stride, groups: Groups::NONE, life: PhantomData }
     }
 
     /// Where row `index` starts.
@@ -398,6 +484,6 @@ impl<'a, T> Target<'a, T> {
     #[inline(always)]
     pub(crate) unsafe fn row(self, index: usize) -> *mut T {
         // SAFETY: the row lies inside the checked extent.
-        unsafe { self.start.add(index * self.stride) }
+        unsafe { self.start.add(self.groups.start(index, self.stride)) }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) const fn power_of_two(exponent: i32) -> f64 {
 }
 
 /// value * 2^exponent, rounded once (twice where the result is subnormal).
-fn scale(value: f64, exponent: i32) -> f64 {
+pub(crate) fn scale(value: f64, exponent: i32) -> f64 {
     // Three steps reach from one end of the range to the other.
     let step = (exponent / 3).clamp(-1022, 1023);
     let rest = (exponent - 2 * step).clamp(-1022, 1023);
@@ -31,7 +31,7 @@ fn scale(value: f64, exponent: i32) -> f64 {
 }
 
 /// The exponent of two of a finite number; of 0 and of what is not finite, 0.
-fn exponent(value: f64) -> i32 {
+pub(crate) fn exponent(value: f64) -> i32 {
     if value == 0.0 || !value.is_finite() {
         return 0;
     }
@@ -43,12 +43,12 @@ fn exponent(value: f64) -> i32 {
 }
 
 /// The largest of `n` absolute values; NaN is skipped.
-fn largest(n: usize, value: impl Fn(usize) -> f64) -> f64 {
+pub(crate) fn largest(n: usize, value: impl Fn(usize) -> f64) -> f64 {
     (0..n).fold(0.0, |max: f64, i| max.max(value(i).abs()))
 }
 
 /// The canonical sum of `n` terms in the order of `T`, in f64. A term is `a * b`, added by one fma.
-fn sum<T: Real>(n: usize, term: impl Fn(usize) -> [f64; 2]) -> f64 {
+pub(crate) fn sum<T: Real>(n: usize, term: impl Fn(usize) -> [f64; 2]) -> f64 {
     let mut carry = Carry::starting_at(0);
     let mut nodes = [0.0; usize::BITS as usize];
     for start in (0..n).step_by(T::BLOCK) {
