@@ -5,7 +5,7 @@ use crate::element::private::Stored;
 use crate::real::private::Number;
 use crate::rows::Place;
 use crate::vector::{LINE, Memory};
-use crate::{Element, Error};
+use crate::{Companion, Element, Error, Rows};
 
 /// A weight or a bias: one number a feature, one for all, or one for each run of features.
 pub(crate) struct Affine<'a, E: Element> {
@@ -18,6 +18,18 @@ pub(crate) struct Affine<'a, E: Element> {
     /// Added to each: 1 where a weight is stored as what it differs from 1 by; -0, which adds nothing.
     offset: E::Acc,
     runs: Runs,
+    entry: Entry<'a>,
+}
+
+/// Which row of parameters a row takes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Entry<'a> {
+    /// What [`Runs`] says.
+    AsRuns,
+    /// Each for so many consecutive rows.
+    Every(usize),
+    /// The one that stands here for the row.
+    Index(&'a [usize]),
 }
 
 /// As many numbers as the widest register has.
@@ -52,12 +64,30 @@ impl<'a, E: Element> Affine<'a, E> {
             _ => E::Acc::from_f64(absent),
         };
         let wide = matches!(values, Some(Values::Wide(_)));
-        Self {
-            values: values.filter(|values| values.len() > 1),
-            wide,
-            same: Register([same; _]),
-            offset,
-            runs,
+        let values = values.filter(|values| values.len() > 1);
+        Self { values, wide, same: Register([same; _]), offset, runs, entry: Entry::AsRuns }
+    }
+
+    /// Rows of parameters, one a feature, of which each row takes one. An `entry` names only rows that there are.
+    pub(crate) fn of_rows<P: Companion<E>>(
+        rows: Option<Rows<'a, P>>,
+        absent: f64,
+        offset: Option<f64>,
+        entry: Entry<'a>,
+    ) -> Self {
+        let stride = rows.map_or(0, |rows| rows.shape().stride);
+        let values = rows.map(|rows| P::values(rows.data()));
+        Self { entry, ..Self::with(values, absent, offset, Runs { run: 1, per_row: stride }) }
+    }
+
+    /// The place of the first parameter of a row among `len`.
+    #[inline(always)]
+    fn first(&self, row: usize, len: usize) -> usize {
+        match (self.entry, self.runs.per_row) {
+            (_, 0) => 0,
+            (Entry::AsRuns, per_row) => row % (len / per_row) * per_row,
+            (Entry::Every(rows), stride) => row / rows * stride,
+            (Entry::Index(index), stride) => index[row] * stride,
         }
     }
 
@@ -86,12 +116,8 @@ impl<'a, E: Element> Affine<'a, E> {
             Values::Own(values) => Place::own(values.as_ptr()),
             Values::Wide(values) => Place::wide(values.as_ptr()),
         };
-        let first = match self.runs.per_row {
-            0 => 0,
-            per_row => row % (values.len() / per_row) * per_row,
-        };
         // SAFETY: a row's first parameter is one of the parameters.
-        let from = unsafe { from.add(first) };
+        let from = unsafe { from.add(self.first(row, values.len())) };
         scratch.of_row(from, self.runs.run);
         Numbers { from, mask: usize::MAX, offset: self.offset, runs: self.runs.run > 1, scratch }
     }
@@ -101,7 +127,8 @@ impl<'a, E: Element> Affine<'a, E> {
         match self.values {
             None => self.same.0[0],
             Some(values) => {
-                values.get((row * self.runs.per_row + index / self.runs.run) % values.len()).add(self.offset)
+                let first = self.first(row, values.len());
+                values.get((first + index / self.runs.run) % values.len()).add(self.offset)
             }
         }
     }

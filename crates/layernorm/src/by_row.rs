@@ -14,9 +14,12 @@
 //! One body serves both kinds of statistics: [`Centred`] (layer norm) and [`Uncentred`] (RMS norm, where
 //! m = c = 0 and the same formulas drop the mean exactly, zero signs included).
 
-mod add;
+pub(crate) mod add;
 pub(crate) mod backward;
+pub(crate) mod branch;
+pub(crate) mod columns;
 pub(crate) mod forward;
+pub(crate) mod groups;
 mod last_pass;
 mod stage;
 mod totals;

@@ -1,12 +1,14 @@
 //! The types that numbers are stored in.
 
 use crate::by_row::{Centred, Statistics, Uncentred, backward::Backward, forward::Forward};
+use crate::by_row::{branch::Branch, columns::ColumnSums, groups::Sums};
+use crate::rows::{Mixed, MixedMut};
 #[cfg(target_arch = "aarch64")]
 use crate::vector::neon::Neon;
 use crate::vector::{Body, portable::Portable};
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{avx2::Avx2, avx512::Avx512};
-use crate::{Error, ParamGradients, Real, Run};
+use crate::{Error, Real, Rows, RowsMut, Run};
 use half::{bf16, f16};
 
 /// A type that tensors hold: `f32`, `f64`, [`half::f16`] or [`half::bf16`]. Sealed.
@@ -90,6 +92,9 @@ pub(crate) mod private {
     /// Is it `E` itself?
     pub trait Beside<E: Element>: Sized {
         fn values(values: &[Self]) -> Values<'_, E>;
+        fn mixed(rows: Rows<'_, Self>) -> Mixed<'_, E>;
+        /// The same memory, to read and to write.
+        fn mixed_in_place(rows: RowsMut<'_, Self>) -> (Mixed<'_, E>, MixedMut<'_, E>);
         const WIDE: bool;
     }
 
@@ -98,19 +103,34 @@ pub(crate) mod private {
         fn values(values: &[Self]) -> Values<'_, E> {
             Values::Own(values)
         }
-    }
-    impl Beside<f16> for f32 {
-        const WIDE: bool = true;
-        fn values(values: &[Self]) -> Values<'_, f16> {
-            Values::Wide(values)
+        fn mixed(rows: Rows<'_, Self>) -> Mixed<'_, E> {
+            Mixed::Own(rows.source())
+        }
+        fn mixed_in_place(rows: RowsMut<'_, Self>) -> (Mixed<'_, E>, MixedMut<'_, E>) {
+            let (from, to) = rows.in_place();
+            (Mixed::Own(from), MixedMut::Own(to))
         }
     }
-    impl Beside<bf16> for f32 {
-        const WIDE: bool = true;
-        fn values(values: &[Self]) -> Values<'_, bf16> {
-            Values::Wide(values)
-        }
+
+    macro_rules! beside {
+        ($half:ty) => {
+            impl Beside<$half> for f32 {
+                const WIDE: bool = true;
+                fn values(values: &[Self]) -> Values<'_, $half> {
+                    Values::Wide(values)
+                }
+                fn mixed(rows: Rows<'_, Self>) -> Mixed<'_, $half> {
+                    Mixed::Wide(rows.source())
+                }
+                fn mixed_in_place(rows: RowsMut<'_, Self>) -> (Mixed<'_, $half>, MixedMut<'_, $half>) {
+                    let (from, to) = rows.in_place();
+                    (Mixed::Wide(from), MixedMut::Wide(to))
+                }
+            }
+        };
     }
+    beside!(f16);
+    beside!(bf16);
 
     /// What the kernels need of an element.
     pub trait Stored: Sized + Copy {
@@ -130,7 +150,17 @@ pub(crate) mod private {
         fn backward(
             call: &Backward<'_, Self>,
             statistics: Statistics,
-            params: Option<ParamGradients<'_, Self::Acc>>,
+            sums: Sums<'_, Self::Acc>,
+            run: Run,
+        ) -> Result<(), Error>
+        where
+            Self: Element;
+        fn branch(call: &Branch<'_, Self>, run: Run) -> Result<(), Error>
+        where
+            Self: Element;
+        fn sums_of_columns(
+            call: &ColumnSums<'_, Self>,
+            sums: Sums<'_, Self::Acc>,
             run: Run,
         ) -> Result<(), Error>
         where
@@ -182,13 +212,25 @@ pub(crate) mod private {
                 fn backward(
                     call: &Backward<'_, Self>,
                     statistics: Statistics,
-                    params: Option<ParamGradients<'_, <Self as Element>::Acc>>,
+                    sums: Sums<'_, <Self as Element>::Acc>,
                     run: Run,
                 ) -> Result<(), Error> {
                     match statistics {
-                        Statistics::Centred => call.run_kind::<Centred>(params, run),
-                        Statistics::Uncentred => call.run_kind::<Uncentred>(params, run),
+                        Statistics::Centred => call.run_kind::<Centred>(sums, run),
+                        Statistics::Uncentred => call.run_kind::<Uncentred>(sums, run),
                     }
+                }
+                #[inline(never)]
+                fn branch(call: &Branch<'_, Self>, run: Run) -> Result<(), Error> {
+                    call.run_rows(run)
+                }
+                #[inline(never)]
+                fn sums_of_columns(
+                    call: &ColumnSums<'_, Self>,
+                    sums: Sums<'_, <Self as Element>::Acc>,
+                    run: Run,
+                ) -> Result<(), Error> {
+                    call.run_rows(sums, run)
                 }
 
                 #[inline(always)]

@@ -62,6 +62,24 @@ pub enum Error {
         /// Distance between the starts of two rows.
         stride: usize,
     },
+    /// Rows that are not as many for each sample.
+    #[error("{rows} rows are not a whole number of rows for each of {samples} samples")]
+    Samples {
+        /// Number of rows.
+        rows: usize,
+        /// Number of samples.
+        samples: usize,
+    },
+    /// A row picks parameters that there are not.
+    #[error("row {row} has index {index} of a table with {entries} entries")]
+    Index {
+        /// The row.
+        row: usize,
+        /// What it picks.
+        index: usize,
+        /// How many there are to pick from.
+        entries: usize,
+    },
     /// The global index of the last row is not a number.
     #[error("{rows} rows from row {first_row} on overflow the row index")]
     RowIndex {

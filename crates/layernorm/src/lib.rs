@@ -21,11 +21,15 @@
 //! stride, parameters that are absent, shared or per unit ([`Params`]), and a [`Run`] that says at which
 //! [`Level`] and on which [`Threads`] to work. [`mod@reference`] is the whole family of norms in plain f64.
 
+mod adaptive;
+mod add_norm;
 mod affine;
 mod by_row;
+mod conditional;
 mod element;
 mod error;
 mod form;
+mod gated;
 mod layer_norm;
 mod level;
 mod lp_norm;
@@ -48,8 +52,29 @@ mod weight_norm;
 mod wide;
 mod workspace;
 
+pub use adaptive::{
+    AdaGradients, Modulation, ModulationGradients, ScaleIs, ada_layer_norm, ada_layer_norm_backward,
+    ada_layer_norm_backward_in_place, ada_layer_norm_in_place, ada_rms_norm, ada_rms_norm_backward,
+    ada_rms_norm_backward_in_place, ada_rms_norm_in_place,
+};
+pub use add_norm::{
+    AddGradients, BiasGradient, Branch, Normalise, Residual, Upstream, add_layer_norm,
+    add_layer_norm_backward, add_layer_norm_in_place, add_rms_norm, add_rms_norm_backward,
+    add_rms_norm_in_place,
+};
+pub use conditional::{
+    ConditionalGradients, RowsByIndex, Table, TableGradients, conditional_layer_norm,
+    conditional_layer_norm_backward, conditional_layer_norm_backward_in_place,
+    conditional_layer_norm_in_place, conditional_rms_norm, conditional_rms_norm_backward,
+    conditional_rms_norm_backward_in_place, conditional_rms_norm_in_place,
+};
 pub use element::{Companion, Element};
 pub use error::Error;
+pub use gated::{
+    GateGradient, GatedGradients, GatedNormGradients, GatedResidual, gated_ada_layer_norm,
+    gated_ada_layer_norm_backward, gated_ada_rms_norm, gated_ada_rms_norm_backward, gated_residual,
+    gated_residual_backward, gated_residual_in_place,
+};
 pub use layer_norm::{
     LayerNorm, layer_norm, layer_norm_backward, layer_norm_backward_in_place, layer_norm_in_place,
 };

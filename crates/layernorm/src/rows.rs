@@ -108,6 +108,11 @@ impl Shape {
         self.rows * self.features * size_of::<T>()
     }
 
+    /// So many rows as these have.
+    pub(crate) fn with_rows(self, rows: usize) -> Self {
+        Self { rows, ..self }
+    }
+
     pub(crate) fn expect(self, what: &'static str, of: Self) -> Result<(), Error> {
         let (got, expected) = ((self.rows, self.features), (of.rows, of.features));
         if got == expected { Ok(()) } else { Err(Error::Shape { what, expected, got }) }
@@ -183,6 +188,11 @@ impl<'a, T> Rows<'a, T> {
 
     pub(crate) fn shape(&self) -> Shape {
         self.shape
+    }
+
+    /// All numbers, those between rows too.
+    pub(crate) fn data(&self) -> &'a [T] {
+        self.data
     }
 
     pub(crate) fn source(&self) -> Source<'a, T> {
@@ -329,6 +339,25 @@ pub(crate) struct PlaceMut<E> {
     pub(crate) wide: bool,
 }
 
+/// Rows of numbers, each for so many consecutive rows of a call: a gate, a mask (for one), a bias (for all).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shared<'a, E: Element> {
+    pub(crate) numbers: Mixed<'a, E>,
+    pub(crate) rows: usize,
+}
+
+impl<'a, E: Element> Shared<'a, E> {
+    /// Where the numbers for row `index` of the call start.
+    ///
+    /// # Safety
+    /// As [`Source::row`].
+    #[inline(always)]
+    pub(crate) unsafe fn row(self, index: usize) -> Place<E> {
+        // SAFETY: the caller's.
+        unsafe { self.numbers.row(index / self.rows) }
+    }
+}
+
 impl<E: Element> Place<E> {
     /// Of elements.
     pub(crate) fn own(start: *const E) -> Self {
@@ -383,6 +412,11 @@ impl<E: Element> PlaceMut<E> {
         Self { start, wide: false }
     }
 
+    /// Of what elements accumulate in.
+    pub(crate) fn wide(start: *mut E::Acc) -> Self {
+        Self { start: start.cast(), wide: E::NARROW }
+    }
+
     /// Write number `index`, rounded once.
     ///
     /// # Safety
@@ -432,7 +466,7 @@ impl<'a, E: Element> MixedMut<'a, E> {
         unsafe {
             match self {
                 Self::Own(rows) => PlaceMut::own(rows.row(index)),
-                Self::Wide(rows) => PlaceMut { start: rows.row(index).cast(), wide: E::NARROW },
+                Self::Wide(rows) => PlaceMut::wide(rows.row(index)),
             }
         }
     }

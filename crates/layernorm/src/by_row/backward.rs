@@ -4,12 +4,14 @@
 //! dx = rstd (u - mean(u) - x_hat mean(u x_hat)), where RMS norm has no mean(u);
 //! dweight = sum over rows of dy x_hat, dbias = sum over rows of dy.
 
+use super::add::Multiply;
+use super::groups::{GroupSums, Sums};
 use super::last_pass::{LastPass, Write};
 use super::stage::Stage;
-use super::totals::{Split, Tree};
+use super::totals::Tree;
 use super::*;
 use crate::affine::Runs;
-use crate::rows::Shape;
+use crate::rows::{Shape, Shared};
 use crate::vector::{Body, dispatch};
 use crate::{Companion, Error, Level, ParamGradients, Params, Rows, RowsMut, Run, threads, wide};
 use std::ops::Range;
@@ -29,7 +31,7 @@ pub(crate) struct Backward<'a, E: Element> {
     /// A gradient that reaches x beside this norm, to be added to dx.
     pub(crate) upstream: Option<Mixed<'a, E>>,
     /// Where dx goes besides, multiplied: the gradient of the branch that was added to x.
-    pub(crate) branch: Option<(Target<'a, E>, Mixed<'a, E>)>,
+    pub(crate) branch: Option<(Target<'a, E>, Option<Shared<'a, E>>)>,
     /// The sums of dy x_hat and of dy over each run of features that share a parameter.
     pub(crate) sums_of_runs: Option<RunSums<'a, E::Acc>>,
     /// The rows to take, if not all.
@@ -106,30 +108,22 @@ impl<'a, E: Element> Backward<'a, E> {
         params: Option<ParamGradients<'_, E::Acc>>,
         run: Run,
     ) -> Result<(), Error> {
-        E::backward(&self, statistics, params, run)
+        E::backward(&self, statistics, Sums::OfAll(params), run)
     }
 
-    pub(crate) fn run_kind<K: Kind>(
-        &self,
-        params: Option<ParamGradients<'_, E::Acc>>,
+    /// As [`Backward::run`], with the sums of each group of rows by itself.
+    pub(crate) fn run_in_groups(
+        self,
+        statistics: Statistics,
+        sums: Option<GroupSums<'_, E::Acc>>,
         run: Run,
     ) -> Result<(), Error> {
-        let level = run.level()?;
+        E::backward(&self, statistics, sums.map_or(Sums::OfAll(None), Sums::OfGroups), run)
+    }
+
+    pub(crate) fn run_kind<K: Kind>(&self, sums: Sums<'_, E::Acc>, run: Run) -> Result<(), Error> {
         let shape = Shape { rows: self.only.map_or(self.shape.rows, <[usize]>::len), ..self.shape };
-        let parts = threads::parts(run.threads(), shape.rows, shape.features);
-        let Some(params) = params else {
-            threads::over_rows(parts, shape.rows, |rows| self.rows::<K>(level, rows, None));
-            return Ok(());
-        };
-        params.check(shape.features)?;
-        let ParamGradients { dweight, dbias, accumulate, first_row, workspace } = params;
-        let split = Split::new(shape, first_row, parts)?;
-        let totals = split.totals(workspace)?;
-        threads::for_each(split.parts(), |part| {
-            self.rows::<K>(level, split.rows(part), Some(totals.of_part(part)));
-        });
-        totals.finish(level, [dweight, dbias], accumulate);
-        Ok(())
+        sums.run(shape, run, &|level, rows, totals| self.rows::<K>(level, rows, totals))
     }
 
     /// Some rows, on this thread.
@@ -248,8 +242,8 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, E, K> {
             }
             if let (Some((to, factor)), Some(dx)) = (self.call.branch, self.call.dx) {
                 let (row, n) = (self.call.row(position), self.call.shape.features);
-                let dx = dx.row(row).as_place();
-                s.outlined(Multiply { dx, factor: factor.row(row), to: to.row(row), n });
+                let (of, factor) = (dx.row(row).as_place(), factor.map(|factor| factor.row(row)));
+                s.outlined(Multiply { of, factor, to: PlaceMut::own(to.row(row)), n });
             }
         }
     }
@@ -356,30 +350,6 @@ impl<E: Element, S: Memory<E>> Work<S> for SumRuns<'_, E> {
     }
 }
 
-/// The gradient of a branch in one row: dx times the factor.
-struct Multiply<E> {
-    dx: Place<E>,
-    factor: Place<E>,
-    to: *mut E,
-    n: usize,
-}
-
-impl<E: Element, S: Memory<E>> Work<S> for Multiply<E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, s: S) {
-        for at in (0..self.n).step_by(S::WIDTH) {
-            let count = S::WIDTH.min(self.n - at);
-            // SAFETY: all three have `n` numbers.
-            unsafe {
-                let product = s.mul(self.factor.load(s, at, count), self.dx.load(s, at, count));
-                PlaceMut::own(self.to).store(s, at, count, product, false);
-            }
-        }
-    }
-}
-
 /// What the last pass over a row reads and writes: as many numbers each as the row has features.
 #[derive(Clone, Copy)]
 pub(crate) struct Pointers<E: Element> {
@@ -418,7 +388,10 @@ impl<E: Element> Pointers<E> {
     pub(crate) unsafe fn write(&self, index: usize, dx: f64) {
         // SAFETY: the caller's.
         unsafe {
-            let dx = dx + self.upstream.map_or(-0.0, |upstream| upstream.number(index).to_f64());
+            let dx = match self.upstream {
+                None => dx,
+                Some(upstream) => E::Acc::from_f64(dx).add(upstream.number(index)).to_f64(),
+            };
             if let Some(to) = self.dx {
                 to.write(index, dx);
             }
@@ -470,10 +443,11 @@ impl<E: Element, S: Memory<E>, K: Kind> Write<E, S> for Differentiate<E, S::V, K
                 let u = s.mul(self.weight.get_offset(s, at, count), dy);
                 let orthogonal = s.fnma(x_hat, self.along_x_hat, s.add(u, self.minus_along_ones));
                 let rstd = self.standardise.rstd;
-                let value = match self.of.upstream {
-                    None => s.mul(rstd, orthogonal),
-                    Some(upstream) => s.fma(rstd, orthogonal, upstream.load(s, at, count)),
-                };
+                // Not an fma: the bits are those of this pass alone, and an addition after it.
+                let mut value = s.mul(rstd, orthogonal);
+                if let Some(upstream) = self.of.upstream {
+                    value = s.add(value, upstream.load(s, at, count));
+                }
                 dx.store(s, at, count, value, stream);
             }
         }

@@ -79,8 +79,11 @@ impl<'a, E: Element> Forward<'a, E> {
             return Ok(());
         }
         let parts = threads::parts(run.threads(), rows, features);
-        threads::over_rows(parts, rows, |rows| {
-            dispatch(level, Part { call: self, rows, kind: PhantomData::<K> });
+        let unrounded = self.add.and_then(|add| add.unrounded);
+        let parts = unrounded.map_or(parts, |unrounded| unrounded.parts.min(parts));
+        threads::for_each(parts, |part| {
+            let rows = threads::share(part, parts, rows);
+            dispatch(level, Part { call: self, part, rows, kind: PhantomData::<K> });
         });
         Ok(())
     }
@@ -98,6 +101,7 @@ impl<'a, E: Element> Forward<'a, E> {
 /// Some rows of a call.
 struct Part<'a, 'b, E: Element, K> {
     call: &'b Forward<'a, E>,
+    part: usize,
     rows: Range<usize>,
     kind: PhantomData<K>,
 }
@@ -107,7 +111,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
 
     #[inline(always)]
     fn run<S: Memory<E>>(self, s: S) {
-        let Self { call, rows, .. } = self;
+        let Self { call, part, rows, .. } = self;
         let (n, form) = (call.shape.features, &call.form);
         let streams = S::STREAMS && call.streams();
         let Some(last) = rows.clone().last() else { return };
@@ -132,11 +136,10 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                 let mut x = call.x.row(row);
                 let ahead = row_at(position + 1);
                 if let Some(add) = &call.add {
-                    x = if streams {
-                        add.row(s, row, n, &mut write)
-                    } else {
-                        add.row(s, row, n, &mut Nothing)
-                    };
+                    // Two rows of memory in turn: the last pass over the row before may still read its own.
+                    let wide = add.unrounded.map(|of| of.memory.row(2 * part + position % 2));
+                    let add = add.of_row(row, wide);
+                    x = if streams { add.run(s, n, &mut write) } else { add.run(s, n, &mut Nothing) };
                 }
                 let fast = if streams && call.add.is_none() {
                     let fast = statistics::<E, S, K, _>(s, x, form, &mut write, ahead);

@@ -23,6 +23,8 @@ const SHARDS_A_PART: usize = 4;
 pub(crate) struct Split {
     shape: Shape,
     first_row: usize,
+    /// What comes before the rows of a group: positions of the other groups.
+    origin: usize,
     /// A shard is 2^bits chunks.
     bits: u32,
     first_shard: usize,
@@ -33,7 +35,7 @@ pub(crate) struct Split {
 impl Split {
     pub(crate) fn new(shape: Shape, first_row: usize, parts: usize) -> Result<Self, Error> {
         let Some(last) = shape.rows.checked_sub(1) else {
-            return Ok(Self { shape, first_row, bits: 0, first_shard: 0, shards: 0, parts: 1 });
+            return Ok(Self { shape, first_row, origin: 0, bits: 0, first_shard: 0, shards: 0, parts: 1 });
         };
         let last = first_row.checked_add(last).ok_or(Error::RowIndex { first_row, rows: shape.rows })?;
         let (first, last) = (first_row / CHUNK, last / CHUNK);
@@ -42,7 +44,13 @@ impl Split {
         let wanted = if parts == 1 { 1 } else { parts * SHARDS_A_PART };
         let bits = (0..=one_shard).rev().find(|bits| shards(*bits) >= wanted).unwrap_or(0);
         let shards = shards(bits);
-        Ok(Self { shape, first_row, bits, first_shard: first >> bits, shards, parts: parts.min(shards) })
+        let (first_shard, parts) = (first >> bits, parts.min(shards));
+        Ok(Self { shape, first_row, origin: 0, bits, first_shard, shards, parts })
+    }
+
+    /// The same, of rows that stand at the positions from `origin` on.
+    pub(crate) fn from(self, origin: usize) -> Self {
+        Self { origin, ..self }
     }
 
     pub(crate) fn parts(&self) -> usize {
@@ -57,11 +65,12 @@ impl Split {
             _ if shard == self.shards => self.shape.rows,
             _ => (((self.first_shard + shard) << self.bits) * CHUNK) - self.first_row,
         };
-        start(shards.start)..start(shards.end)
+        self.origin + start(shards.start)..self.origin + start(shards.end)
     }
 
-    /// Does a node end with this row, and does a shard?
-    fn ends(&self, row: usize) -> (bool, bool) {
+    /// Does a node end with the row at this position, and does a shard?
+    fn ends(&self, position: usize) -> (bool, bool) {
+        let row = position - self.origin;
         let last = row + 1 == self.shape.rows;
         // After the last row that has an index comes 0, which ends everything.
         let next = (self.first_row + row).wrapping_add(1);
@@ -74,8 +83,8 @@ impl Split {
         chunks.ilog2() as usize + 3
     }
 
-    /// The totals, in the memory of `workspace`.
-    pub(crate) fn totals<'a, T: Real>(self, workspace: &'a mut Workspace<T>) -> Result<Totals<'a, T>, Error> {
+    /// How long a half of a node is, and how much memory all take.
+    fn extent<T: Real>(&self) -> Result<(usize, usize), Error> {
         let line = LINE / size_of::<T>();
         // Of no rows there are no nodes, however long they would be.
         let (nodes, features) = match self.shards {
@@ -84,8 +93,25 @@ impl Split {
         };
         let half = features.next_multiple_of(line);
         let len = nodes.checked_mul(2 * half).and_then(|len| len.checked_add(line));
-        let memory = workspace.room(len.ok_or(Error::Overflow { rows: nodes, stride: 2 * half })?);
-        let aligned = memory.as_ptr().align_offset(LINE).min(line);
+        Ok((half, len.ok_or(Error::Overflow { rows: nodes, stride: 2 * half })?))
+    }
+
+    /// The memory that the totals need, in numbers.
+    pub(crate) fn room<T: Real>(&self) -> Result<usize, Error> {
+        Ok(self.extent::<T>()?.1)
+    }
+
+    /// The totals, in the memory of `workspace`.
+    pub(crate) fn totals<'a, T: Real>(self, workspace: &'a mut Workspace<T>) -> Result<Totals<'a, T>, Error> {
+        let room = self.room::<T>()?;
+        self.totals_in(workspace.room(room))
+    }
+
+    /// The totals, in memory that has [`Split::room`].
+    pub(crate) fn totals_in<'a, T: Real>(self, memory: &'a mut [T]) -> Result<Totals<'a, T>, Error> {
+        let (half, len) = self.extent::<T>()?;
+        let memory = &mut memory[..len];
+        let aligned = memory.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
         Ok(Totals { split: self, half, nodes: Target::every(&mut memory[aligned..], 2 * half) })
     }
 }
