@@ -32,7 +32,8 @@ pub struct ApplyArgs {
     /// Added to the variance or mean square under the root; what a length is at least [default: what is usual]
     #[arg(long, allow_hyphen_values = true)]
     pub eps: Option<f64>,
-    /// The first of the axes that are normalised together, to the last [default: -1, the last]
+    /// The first of the axes that are normalised together, to the last; for weight_norm the axis of units [default: -1,
+    /// the last; for weight_norm 0]
     #[arg(long, value_name = "K", allow_hyphen_values = true)]
     pub axis: Option<i64>,
     /// Groups that the channels are divided into [default: 32]
@@ -109,6 +110,7 @@ impl ApplyArgs {
         let Operator { name, flags, eps, .. } = *self.operator;
         for flag in Flag::ALL {
             let given = match flag {
+                Flag::Eps => self.eps.is_some(),
                 Flag::Axis => self.axis.is_some(),
                 Flag::Groups => self.groups.is_some(),
                 Flag::Mode => self.mode.is_some(),
@@ -123,7 +125,7 @@ impl ApplyArgs {
         let usual = Options::default();
         Ok(Options {
             eps: self.eps.unwrap_or(eps),
-            axis: self.axis.unwrap_or(usual.axis),
+            axis: self.axis,
             groups: self.groups.unwrap_or(usual.groups),
             mode: self.mode.unwrap_or(usual.mode),
             order: self.layout.unwrap_or(usual.order),

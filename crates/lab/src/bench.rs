@@ -202,7 +202,7 @@ fn shapes(operator: &Operator, arguments: &BenchArgs) -> Vec<Vec<usize>> {
         Structure::Groups | Structure::Channels | Structure::Batch => &[PICTURES],
         Structure::Rows if arguments.quick => &[QUICK],
         Structure::Rows if PLAIN.contains(&operator.name) => &[SHAPES, LARGE],
-        Structure::Rows => &[SHAPES],
+        Structure::Rows | Structure::Units => &[SHAPES],
     };
     own.concat().into_iter().map(<[usize]>::to_vec).collect()
 }

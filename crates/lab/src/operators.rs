@@ -3,14 +3,22 @@
 //! An operator is an entry: its name, which tensors its passes read and write, its kernels, and its oracle. The three
 //! commands know no operator by name, so a new one is a file in `operators/` and a line in [`ALL`].
 
+mod ada_norm;
+mod add_norm;
 mod by_row;
+mod conditional_norm;
 mod exact;
+mod gated;
+mod l2_norm;
 mod layer_norm;
+mod mean_variance_norm;
 mod oracle;
 mod problem;
 mod rms_norm;
+mod scale_norm;
 mod tensors;
 mod types;
+mod weight_norm;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use layernorm::Run;
@@ -22,7 +30,23 @@ pub use tensors::{Kind, Slot, Tensors, View, differing};
 pub use types::{Acc, Number, Table, Types, Wide, WideResidual};
 
 /// Every operator.
-pub const ALL: &[Operator] = &[layer_norm::OPERATOR, rms_norm::OPERATOR];
+pub const ALL: &[Operator] = &[
+    layer_norm::OPERATOR,
+    rms_norm::OPERATOR,
+    add_norm::LAYER,
+    add_norm::RMS,
+    ada_norm::LAYER,
+    ada_norm::RMS,
+    conditional_norm::LAYER,
+    conditional_norm::RMS,
+    gated::RESIDUAL,
+    gated::LAYER,
+    gated::RMS,
+    scale_norm::OPERATOR,
+    l2_norm::OPERATOR,
+    weight_norm::OPERATOR,
+    mean_variance_norm::OPERATOR,
+];
 
 /// An operator by its name, for the command line.
 pub fn by_name() -> impl TypedValueParser<Value = &'static Operator> {
@@ -40,7 +64,7 @@ pub struct Operator {
     pub formula: &'static str,
     /// What its input looks like.
     pub structure: Structure,
-    /// The options that it has a use for, besides epsilon.
+    /// The options that it has a use for.
     pub flags: &'static [Flag],
     /// The epsilon that is usual.
     pub eps: f64,
@@ -84,6 +108,9 @@ impl Able {
         shards: true,
         accumulates: true,
     };
+    /// Nothing of it.
+    pub const NONE: Self =
+        Self { in_place: &[], backward_in_place: &[], strided: false, shards: false, accumulates: false };
 }
 
 impl Operator {

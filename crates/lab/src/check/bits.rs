@@ -332,11 +332,10 @@ impl<T: Types> Bits<'_, T> {
         Ok(equal)
     }
 
-    /// The sums over items: gradients of parameters.
+    /// The gradients of parameters.
     fn sums(&self) -> impl Iterator<Item = (Slot, Vec<f64>)> {
         let sums = Slot::SUMS.into_iter().filter(|slot| self.written.contains(slot));
-        let shared = sums.filter(|&slot| self.problem.of_item(self.extent(slot)).is_none());
-        shared.filter_map(|slot| Some((slot, self.base.get(slot)?.widened())))
+        sums.filter_map(|slot| Some((slot, self.base.get(slot)?.widened())))
     }
 
     fn shards(&self) -> Result<Equal, Error> {
@@ -359,7 +358,9 @@ impl<T: Types> Bits<'_, T> {
                 }
                 for (slot, whole) in self.sums() {
                     // One number for all features is summed over rows first, features last: no node of the tree.
-                    if whole.len() != self.problem.len(self.extent(slot)) || whole.len() == 1 {
+                    let extent = self.extent(slot);
+                    let by_item = self.problem.of_item(extent).is_some();
+                    if by_item || whole.len() != self.problem.len(extent) || whole.len() == 1 {
                         continue;
                     }
                     let parts = totals.iter().filter_map(|total| Some(total.get(slot)?.widened())).collect();

@@ -209,6 +209,7 @@ impl Sets<'_> {
         let entries = 1 + turn % 5;
         for slot in operator.reads() {
             let extent = (operator.extent)(slot);
+            // Where nothing may be added to x, it's taken as it is.
             let len = if extent == Extent::Entries { entries * n } else { problem.len(extent) };
             let numbers: Option<Vec<f64>> = if slot == operator.input() {
                 Some(self.arranged::<T>(&problem))
@@ -218,6 +219,12 @@ impl Sets<'_> {
                 match slot {
                     Slot::Index => Some((0..len).map(|_| draw.below(entries) as f64).collect()),
                     // Of the size of x, so that the sum is like x; nothing where x is peculiar.
+                    // A dropout mask, where there is one.
+                    Slot::Mask if turn % 2 == 0 => None,
+                    Slot::Mask => {
+                        Some((0..len).map(|_| if draw.below(4) == 0 { 0.0 } else { 4.0 / 3.0 }).collect())
+                    }
+                    Slot::BranchBias if turn % 3 < 2 || self.scale == 0.0 => None,
                     Slot::Residual => Some((0..len).map(|_| draw.normal() * self.scale).collect()),
                     Slot::RunningMean => Some((0..len).map(|_| draw.normal() * self.scale).collect()),
                     Slot::RunningVar => Some((0..len).map(|_| draw.power_of_ten(-2.0, 2.0)).collect()),

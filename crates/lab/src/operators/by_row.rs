@@ -83,6 +83,12 @@ pub(super) fn param_gradients<'a, A>(
     wanted.then_some(ParamGradients { dweight, dbias, accumulate, first_row, workspace })
 }
 
+/// The one number of a parameter.
+pub(super) fn single<P: Copy>(of: &Option<Vec<P>>) -> Result<P, Error> {
+    let of = of.as_deref().unwrap_or_default();
+    of.first().copied().ok_or(Error::Length { what: "scale", expected: 1, got: 0 })
+}
+
 /// The mean, rounded once.
 pub(super) fn mean<A: Copy + std::ops::Add<Output = A>>(
     mean: &mut Option<Vec<A>>,

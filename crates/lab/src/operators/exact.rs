@@ -19,8 +19,8 @@ struct Row {
     x_hat: Vec<TwoFloat>,
     /// What sums are divided by: how many numbers there are, or 1 for a length.
     count: f64,
-    /// Does what the set is divided by depend on it?
-    moves: bool,
+    /// How much what the set is divided by depends on it: 1 unless there is an eps beside it, or instead of it.
+    moves: TwoFloat,
 }
 
 /// Both passes over all sets.
@@ -84,21 +84,28 @@ impl Row {
         let of_eps = match divisor {
             _ if eps == 0.0 => i32::MIN,
             Divisor::Root => exponent(eps).div_euclid(2),
-            Divisor::Length => exponent(eps),
+            Divisor::Length | Divisor::RootAndMore => exponent(eps),
         };
         let exponent = spread.max(of_eps);
         let deviations: Vec<TwoFloat> = deviations.into_iter().map(|d| scale(d, of_x - exponent)).collect();
         let squares = sum(deviations.iter().map(|d| d * d));
-        let count = if divisor == Divisor::Root { deviations.len() as f64 } else { 1.0 };
+        let count = if divisor == Divisor::Length { 1.0 } else { deviations.len() as f64 };
+        let one = TwoFloat::from(1.0);
         let (rstd, moves) = match divisor {
-            Divisor::Root => (reciprocal_root(squares / count + libm::scalbn(eps, -2 * exponent)), true),
+            Divisor::Root => (reciprocal_root(squares / count + libm::scalbn(eps, -2 * exponent)), one),
+            Divisor::RootAndMore => {
+                let r = reciprocal_root(squares / count);
+                let divisor = squares / count * r + libm::scalbn(eps, -exponent);
+                (reciprocal(divisor), divisor * r)
+            }
             Divisor::Length => {
                 let eps = libm::scalbn(eps, -exponent);
                 let above = (squares - TwoFloat::new_mul(eps, eps)).hi() > 0.0;
-                (
-                    if above || eps == 0.0 { reciprocal_root(squares) } else { TwoFloat::from(1.0) / eps },
-                    above,
-                )
+                if above || eps == 0.0 {
+                    (reciprocal_root(squares), one)
+                } else {
+                    (one / eps, TwoFloat::from(0.0))
+                }
             }
         };
         let x_hat = deviations.iter().map(|d| d * rstd).collect();
@@ -107,11 +114,8 @@ impl Row {
 
     fn input_gradient(&self, u: &[TwoFloat], centred: bool) -> Vec<TwoFloat> {
         let along_ones = if centred { sum(u.iter().copied()) / u.len() as f64 } else { 0.0.into() };
-        let along_x_hat = if self.moves {
-            sum(u.iter().zip(&self.x_hat).map(|(u, x_hat)| u * x_hat)) / self.count
-        } else {
-            0.0.into()
-        };
+        let along_x_hat =
+            sum(u.iter().zip(&self.x_hat).map(|(u, x_hat)| u * x_hat)) / self.count * self.moves;
         let dx = |(u, x_hat): (&TwoFloat, &TwoFloat)| (u - along_ones - x_hat * along_x_hat) * self.rstd;
         u.iter().zip(&self.x_hat).map(dx).map(|dx| scale(dx, -self.exponent)).collect()
     }
@@ -129,6 +133,15 @@ fn reciprocal_root(v: TwoFloat) -> TwoFloat {
     let r = 1.0 / v.hi().sqrt();
     let lacks = 1.0 - TwoFloat::new_mul(r, r) * v;
     r + lacks * (r / 2.0)
+}
+
+/// 1 / v, or 0 for 0: a step of Newton from the f64 result.
+fn reciprocal(v: TwoFloat) -> TwoFloat {
+    if v.hi() == 0.0 {
+        return 0.0.into();
+    }
+    let r = 1.0 / v.hi();
+    r + (1.0 - v * r) * r
 }
 
 fn exponent(value: f64) -> i32 {

@@ -13,7 +13,7 @@ pub const OPERATOR: Operator = Operator {
     name: "layer_norm",
     formula: "y = weight (x - mean) / sqrt(var + eps) + bias",
     structure: Structure::Rows,
-    flags: &[Flag::Axis],
+    flags: &[Flag::Eps, Flag::Axis],
     eps: 1e-5,
     forward: Signature {
         needs: &[Slot::X],

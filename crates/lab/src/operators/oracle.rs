@@ -13,8 +13,12 @@ pub struct Given {
     pub double: bool,
     /// Epsilon, as the kernels round it: once, to the type of sums.
     pub eps: f64,
+    /// Rounds a number to the type of sums.
+    pub round_sum: fn(f64) -> f64,
     /// Rounds a number to the type of sums, then to that of the residual.
     pub round: fn(f64) -> f64,
+    /// Half the distance from 1 to the next number of the residual's type, in units of that of sums.
+    pub residual_unit: f64,
 }
 
 impl Given {
@@ -25,7 +29,9 @@ impl Given {
             values,
             double: <Acc<T> as Number>::UNIT < 1e-10,
             eps: <Acc<T>>::narrow(problem.eps()).widen(),
+            round_sum: |value| <Acc<T>>::narrow(value).widen(),
             round: |value| T::R::narrow(<Acc<T>>::narrow(value).widen()).widen(),
+            residual_unit: T::R::UNIT / <Acc<T> as Number>::UNIT,
         }
     }
 
@@ -60,6 +66,8 @@ pub struct Expected {
 pub enum Divisor {
     /// sqrt(mean square + eps).
     Root,
+    /// sqrt(mean square) + eps.
+    RootAndMore,
     /// max(length, eps).
     Length,
 }
@@ -149,6 +157,8 @@ impl From<Reference> for Truth {
 pub struct Names {
     /// The output.
     pub y: Slot,
+    /// What a set is divided by, or one by that.
+    pub rstd: Slot,
     /// The gradient of the input.
     pub dx: Slot,
     /// The gradient of the weight.
@@ -159,7 +169,42 @@ pub struct Names {
 
 impl Names {
     /// As most operators call them.
-    pub const USUAL: Self = Self { y: Slot::Y, dx: Slot::Dx, dweight: Slot::Dweight, dbias: Slot::Dbias };
+    pub const USUAL: Self =
+        Self { y: Slot::Y, rstd: Slot::Rstd, dx: Slot::Dx, dweight: Slot::Dweight, dbias: Slot::Dbias };
+}
+
+/// residual + factor x, where factor is 1 where it is absent: rounded as the kernels do, once to the type of sums and
+/// then to that of the residual; and what that must be.
+pub fn sum(given: &Given, factor: &dyn Fn(usize) -> f64) -> (Vec<f64>, Expected) {
+    let (x, residual) = (given.all(Slot::X), given.all(Slot::Residual));
+    let bias = given.get(Slot::BranchBias);
+    let branch = |i: usize| {
+        let bias = bias.map_or(-0.0, |bias| bias[if bias.len() == 1 { 0 } else { i % bias.len() }]);
+        // Rounded before it meets the factor: in f64 the sum of two numbers of sums' type rounds as in that type.
+        if bias == 0.0 { x[i] } else { (given.round_sum)(x[i] + bias) }
+    };
+    let exact = |i: usize| TwoFloat::new_mul(factor(i), branch(i)) + residual[i];
+    let stored = |i: usize| {
+        if given.double { factor(i).mul_add(branch(i), residual[i]) } else { (given.round)(odd(exact(i))) }
+    };
+    let values: Vec<TwoFloat> = (0..x.len()).map(exact).collect();
+    let scales = values
+        .iter()
+        .zip(residual)
+        .map(|(sum, residual)| if bias.is_some() { sum.hi().abs() + residual.abs() } else { sum.hi().abs() });
+    let expected =
+        Expected { slot: Slot::ResidualOut, scales: scales.collect(), values, bound: 2.0, rounding: true };
+    ((0..x.len()).map(stored).collect(), expected)
+}
+
+/// As an f64 from which rounding to a shorter type gives what rounding the double-double would: where anything is lost,
+/// the last bit is set.
+fn odd(value: TwoFloat) -> f64 {
+    let (hi, lo) = (value.hi(), value.lo());
+    if lo == 0.0 || !hi.is_finite() || hi.to_bits() & 1 == 1 {
+        return hi;
+    }
+    f64::from_bits(if (lo > 0.0) == (hi > 0.0) { hi.to_bits() + 1 } else { hi.to_bits() - 1 })
 }
 
 impl Sets<'_> {
@@ -217,7 +262,7 @@ impl Sets<'_> {
             for (at, unit) in places() {
                 let size = x_hat[at].abs();
                 let scale = match divisor {
-                    Divisor::Root => largest * size.max(1.0),
+                    Divisor::Root | Divisor::RootAndMore => largest * size.max(1.0),
                     Divisor::Length => largest + size * along,
                 };
                 dx_scales[at] = r * scale + upstream(at) / 16.0;
@@ -232,7 +277,7 @@ impl Sets<'_> {
         let one = |slot, values, scales, bound, rounding| Expected { slot, values, scales, bound, rounding };
         let rstd_scales = rstd.iter().map(|r| r.hi()).collect();
         let mut all =
-            vec![one(names.y, y, y_scales, 8.0, true), one(Slot::Rstd, rstd, rstd_scales, 8.0, false)];
+            vec![one(names.y, y, y_scales, 8.0, true), one(names.rstd, rstd, rstd_scales, 8.0, false)];
         if centred {
             all.push(one(Slot::Mean, mean, mean_scales, 8.0, true));
         }

@@ -11,6 +11,8 @@ pub enum Structure {
     Rows,
     /// The same, and the first axis counts samples: rows that share their parameters.
     Samples,
+    /// Weights of the units that lie along `axis`; each unit's are normalised together.
+    Units,
     /// Samples of channels of positions; a sample's channels are normalised in groups.
     Groups,
     /// The same, with a group for each channel.
@@ -28,6 +30,8 @@ impl Structure {
 /// An option of the command line that not every operator has a use for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flag {
+    /// `--eps`
+    Eps,
     /// `--axis`
     Axis,
     /// `--groups`
@@ -42,11 +46,13 @@ pub enum Flag {
 
 impl Flag {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Axis, Self::Groups, Self::Mode, Self::Layout, Self::Momentum];
+    pub const ALL: [Self; 6] =
+        [Self::Eps, Self::Axis, Self::Groups, Self::Mode, Self::Layout, Self::Momentum];
 
     /// As on the command line.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Eps => "--eps",
             Self::Axis => "--axis",
             Self::Groups => "--groups",
             Self::Mode => "--mode",
@@ -81,8 +87,9 @@ pub enum Order {
 pub struct Options {
     /// Added to the variance, or what a length is at least.
     pub eps: f64,
-    /// The first of the axes that are normalised together; a negative one counts from the end.
-    pub axis: i64,
+    /// The first of the axes that are normalised together, or that of units; a negative one counts from the end.
+    /// Where absent, the last, or the first.
+    pub axis: Option<i64>,
     /// Into how many groups a sample's channels are divided.
     pub groups: usize,
     /// The batch's statistics, or the running ones.
@@ -95,7 +102,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { eps: 1e-5, axis: -1, groups: 32, mode: Mode::Train, order: Order::Nchw, momentum: 0.1 }
+        Self { eps: 1e-5, axis: None, groups: 32, mode: Mode::Train, order: Order::Nchw, momentum: 0.1 }
     }
 }
 
@@ -106,8 +113,12 @@ pub enum Extent {
     Whole,
     /// One a row: shape[..axis].
     Rows,
+    /// One a unit: shape[axis].
+    PerUnit,
     /// Parameters, one a feature: shape[axis..], or a single number for all.
     Units,
+    /// Parameters, one a feature, and no single number for all: shape[axis..].
+    Features,
     /// Parameters, one a feature, for each sample: shape[..1] and shape[axis..].
     Samples,
     /// Parameters, one a feature, for each of any number of entries.
@@ -164,12 +175,9 @@ impl Problem {
             }
             return Ok(Self { shape: shape.to_vec(), options, structure, axis: 1 });
         }
-        let wrong = Error::Axis { axis: options.axis, axes };
-        let from_start = if options.axis < 0 {
-            options.axis.checked_add_unsigned(axes as u64)
-        } else {
-            Some(options.axis)
-        };
+        let asked = options.axis.unwrap_or(if structure == Structure::Units { 0 } else { -1 });
+        let wrong = Error::Axis { axis: asked, axes };
+        let from_start = if asked < 0 { asked.checked_add_unsigned(axes as u64) } else { Some(asked) };
         let axis = from_start
             .and_then(|axis| usize::try_from(axis).ok())
             .filter(|&axis| axis < axes)
@@ -207,6 +215,8 @@ impl Problem {
                 let tokens = part(sets);
                 (vec![sets / tokens, tokens, n], 2)
             }
+            Structure::Units if turn % 2 == 0 => (vec![sets, n], 0),
+            Structure::Units => (vec![part(n), sets, n / part(n)], 1),
             Structure::Groups => {
                 let (groups, channels) = (part(sets), part(n));
                 options.groups = groups;
@@ -260,8 +270,14 @@ impl Problem {
         match self.structure {
             Structure::Rows | Structure::Samples => Self::count(&self.shape[..self.axis]),
             Structure::Groups | Structure::Channels => self.samples() * self.options.groups,
+            Structure::Units => self.shape[self.axis],
             Structure::Batch => self.channels(),
         }
+    }
+
+    /// The axis of units, or the first of those that are normalised.
+    pub fn axis(&self) -> usize {
+        self.axis
     }
 
     /// How many numbers a set has.
@@ -270,6 +286,9 @@ impl Problem {
             Structure::Rows | Structure::Samples => Self::count(&self.shape[self.axis..]),
             Structure::Groups | Structure::Channels => {
                 self.channels().checked_div(self.options.groups).unwrap_or(0) * self.positions()
+            }
+            Structure::Units => {
+                Self::count(&self.shape[..self.axis]) * Self::count(&self.shape[self.axis + 1..])
             }
             Structure::Batch => self.samples() * self.positions(),
         }
@@ -285,6 +304,10 @@ impl Problem {
                 let (groups, channels, positions) = (self.options.groups, self.channels(), self.positions());
                 let (sample, group) = (set / groups, set % groups);
                 (sample * positions + j % positions) * channels + group * (channels / groups) + j / positions
+            }
+            Structure::Units => {
+                let inner = Self::count(&self.shape[self.axis + 1..]);
+                (j / inner * self.rows() + set) * inner + j % inner
             }
             Structure::Batch if nchw => {
                 let positions = self.positions();
@@ -311,20 +334,30 @@ impl Problem {
         match self.structure {
             Structure::Rows => self.rows(),
             Structure::Batch if self.options.mode == Mode::Train => 1,
+            Structure::Units => {
+                if self.axis == 0 {
+                    self.rows()
+                } else {
+                    1
+                }
+            }
             _ => self.samples(),
         }
     }
 
     /// The numbers that each such part has of a tensor; `None` where all parts share it.
     pub fn of_item(&self, extent: Extent) -> Option<usize> {
-        let shared = matches!(extent, Extent::Units | Extent::Channels | Extent::One | Extent::Entries);
+        let shared = matches!(
+            extent,
+            Extent::Units | Extent::Features | Extent::Channels | Extent::One | Extent::Entries
+        );
         (!shared).then(|| self.len(extent).checked_div(self.items()).unwrap_or(0))
     }
 
     /// Has each set a number in a tensor of this extent?
     pub fn one_a_set(&self, extent: Extent) -> bool {
         match extent {
-            Extent::Rows | Extent::Groups => true,
+            Extent::Rows | Extent::Groups | Extent::PerUnit => true,
             Extent::Channels => self.structure == Structure::Batch,
             _ => false,
         }
@@ -337,7 +370,8 @@ impl Problem {
             shape.splice(..self.axis, [items]);
             return Self { shape, axis: 1, ..self.clone() };
         }
-        if self.items() > 1 || self.samples() == 1 {
+        // The whole is one item, or the items lie along the first axis.
+        if self.items() == shape[0] {
             shape[0] = items;
         }
         Self { shape, ..self.clone() }
@@ -348,7 +382,8 @@ impl Problem {
         match extent {
             Extent::Whole => self.shape.clone(),
             Extent::Rows => self.shape[..self.axis].to_vec(),
-            Extent::Units => self.shape[self.axis..].to_vec(),
+            Extent::PerUnit => vec![self.shape[self.axis]],
+            Extent::Units | Extent::Features => self.shape[self.axis..].to_vec(),
             Extent::Samples => [&self.shape[..1], &self.shape[self.axis..]].concat(),
             Extent::Entries => [&[0], &self.shape[self.axis..]].concat(),
             Extent::Channels => vec![self.channels()],

@@ -12,7 +12,7 @@ pub const OPERATOR: Operator = Operator {
     name: "rms_norm",
     formula: "y = weight x / sqrt(mean(x^2) + eps) + bias",
     structure: Structure::Rows,
-    flags: &[Flag::Axis],
+    flags: &[Flag::Eps, Flag::Axis],
     eps: 1e-5,
     forward: Signature {
         needs: &[Slot::X],

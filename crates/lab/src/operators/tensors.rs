@@ -1,7 +1,7 @@
 //! The tensors that operators read and write.
 
 use super::types::{Acc, Number, Types};
-use layernorm::Workspace;
+use layernorm::{RowsByIndex, Workspace};
 use std::any::Any;
 use std::ops::Range;
 
@@ -62,17 +62,21 @@ macro_rules! tensors {
             $($(#[$doc])* pub $field: Option<Vec<of_kind!(T, $kind)>>,)*
             /// Memory for partial sums.
             pub workspace: Workspace<Acc<T>>,
+            /// Memory for the sums of a second parameter group.
+            pub second: Workspace<Acc<T>>,
+            /// Memory for the order of rows by their index.
+            pub order: RowsByIndex,
         }
 
         impl<T: Types> Default for Tensors<T> {
             fn default() -> Self {
-                Self { $($field: None,)* workspace: Workspace::new() }
+                Self { $($field: None,)* workspace: Workspace::new(), second: Workspace::new(), order: RowsByIndex::default() }
             }
         }
 
         impl<T: Types> Clone for Tensors<T> {
             fn clone(&self) -> Self {
-                Self { $($field: self.$field.clone(),)* workspace: Workspace::new() }
+                Self { $($field: self.$field.clone(),)* workspace: Workspace::new(), second: Workspace::new(), order: RowsByIndex::default() }
             }
         }
 
@@ -140,8 +144,10 @@ tensors! {
     X x: E,
     /// What is added to the input first, or what the gated branch is added to.
     Residual residual: R,
-    /// The output of a branch, which a gate lets into the residual.
-    Branch branch: E,
+    /// What the input is multiplied by before it is added: a dropout mask, scaled.
+    Mask mask: E,
+    /// What is added to the input before that: the bias of a branch's last layer.
+    BranchBias branch_bias: P,
     /// gamma.
     Weight weight: P,
     /// beta.
@@ -180,20 +186,22 @@ tensors! {
     M m: A,
     /// What that estimate lacks, for the backward pass.
     C c: A,
-    /// 1 / sqrt(variance or mean square + eps), or 1 / max(length, eps).
+    /// 1 / sqrt(variance or mean square + eps).
     Rstd rstd: A,
+    /// 1 / max(length, eps).
+    Rnorm rnorm: A,
     /// The gradient of the input.
     Dx dx: E,
     /// The gradient of the residual.
     Dresidual dresidual: R,
-    /// The gradient of the branch.
-    Dbranch dbranch: E,
     /// The gradient of the weights of units.
     Dv dv: E,
     /// The gradient of the weight.
     Dweight dweight: A,
     /// The gradient of the bias.
     Dbias dbias: A,
+    /// The gradient of the branch's bias.
+    DbranchBias dbranch_bias: A,
     /// The gradient of the scale.
     Dscale dscale: A,
     /// The gradient of the shift.
@@ -216,14 +224,14 @@ impl Slot {
             Self::Dg => Some(Self::G),
             Self::Dresidual => Some(Self::Residual),
             Self::ResidualOut => Some(Self::Residual),
-            Self::Dbranch => Some(Self::Branch),
+            Self::DbranchBias => Some(Self::BranchBias),
             _ => None,
         }
     }
 
     /// The gradients of parameters: sums over rows, in one order.
-    pub const SUMS: [Self; 6] =
-        [Self::Dweight, Self::Dbias, Self::Dscale, Self::Dshift, Self::Dgate, Self::Dg];
+    pub const SUMS: [Self; 7] =
+        [Self::Dweight, Self::Dbias, Self::DbranchBias, Self::Dscale, Self::Dshift, Self::Dgate, Self::Dg];
 }
 
 /// A tensor's numbers.
