@@ -272,7 +272,10 @@ impl<'a> Bench<'a> {
         for &direction in &self.directions {
             // A forward pass that is not followed by a backward one saves nothing.
             match direction {
-                Direction::Forward => operator.forward.saves.iter().for_each(|&slot| tensors.clear(slot)),
+                Direction::Forward if operator.able.unsaved => {
+                    operator.forward.saves.iter().for_each(|&slot| tensors.clear(slot));
+                }
+                Direction::Forward => {}
                 Direction::Backward => save(operator, &problem, &mut tensors)?,
             }
             for (threads, pool) in &self.threads {
@@ -309,7 +312,7 @@ impl Job<'_> {
         };
         let threads = if self.threads == 1 { Threads::One } else { Threads::Pool };
         let how = How { run: self.bench.run.with_threads(threads), ..How::default() };
-        let [reads, writes] = traffic(operator, signature);
+        let [reads, writes] = traffic(operator, signature, tensors);
         let copies = self.copies(&reads, &writes, problem.len(Extent::Whole) * size_of::<T::E>());
 
         // Calls and copies share the tensors, so they take turns by index.
@@ -375,11 +378,10 @@ impl Job<'_> {
 }
 
 /// The tensors as large as x that a pass reads, and those that it writes.
-fn traffic(operator: &Operator, signature: &Signature) -> [Vec<Slot>; 2] {
-    let large = |slots: &[Slot]| {
-        slots.iter().copied().filter(|&slot| (operator.extent)(slot) == Extent::Whole).collect::<Vec<_>>()
-    };
-    [large(&[signature.needs, signature.takes].concat()), large(signature.writes)]
+fn traffic<T: Types>(operator: &Operator, signature: &Signature, tensors: &Tensors<T>) -> [Vec<Slot>; 2] {
+    let large = |slot: &Slot| (operator.extent)(*slot) == Extent::Whole && tensors.get(*slot).is_some();
+    let of = |slots: &[Slot]| slots.iter().copied().filter(large).collect::<Vec<_>>();
+    [of(&[signature.needs, signature.takes].concat()), of(signature.writes)]
 }
 
 fn copy_tensors<T: Types<E: Word>>(
@@ -413,7 +415,7 @@ fn problem(operator: &Operator, shape: &[usize]) -> Result<Problem, Error> {
 /// All tensors of an operator, in plain vectors.
 fn tensors<T: Types>(operator: &Operator, problem: &Problem) -> Result<Tensors<T>, Error> {
     let mut tensors = Tensors::default();
-    for slot in operator.reads() {
+    for slot in operator.reads().filter(|slot| !operator.untimed.contains(slot)) {
         let extent = (operator.extent)(slot);
         // An index picks from a few entries.
         let len = if extent == Extent::Entries { ENTRIES * problem.features() } else { problem.len(extent) };
@@ -427,8 +429,7 @@ fn tensors<T: Types>(operator: &Operator, problem: &Problem) -> Result<Tensors<T
         tensors.fill(slot, bits.map(number));
     }
     operator.run(problem, &How::default(), &mut tensors)?;
-    // Made for people, and nothing that a model would ask for.
-    tensors.clear(Slot::Mean);
+    operator.untimed.iter().for_each(|&slot| tensors.clear(slot));
     Ok(tensors)
 }
 

@@ -68,16 +68,16 @@ pub struct Operator {
     pub flags: &'static [Flag],
     /// The epsilon that is usual.
     pub eps: f64,
-    /// From input to output. What it needs first is the input that gives the others their shapes, and what it writes
-    /// first is the output.
+    /// From input to output. What it needs first is the input that gives the others their shapes.
     pub forward: Signature,
-    /// From the output's gradient to the input's. What it needs last is the output's gradient, and what it writes
-    /// first is the input's.
+    /// From the output's gradient to the input's. What it needs last is the output's gradient.
     pub backward: Signature,
     /// How a tensor's shape follows from that of the input.
     pub extent: fn(Slot) -> Extent,
     /// In which ways it can be run.
     pub able: Able,
+    /// What few models ask for, and `bench` does without.
+    pub untimed: &'static [Slot],
     /// Its kernels.
     pub kernels: Table,
     /// The right answers for given inputs, and how far from them an output may lie.
@@ -93,6 +93,8 @@ pub struct Able {
     pub backward_in_place: &'static [(Slot, Slot)],
     /// With rows that lie apart.
     pub strided: bool,
+    /// Backward without the statistics that the forward pass saves.
+    pub unsaved: bool,
     /// Over a part of a batch, so that the parameters' gradients of the parts add up to those of the whole.
     pub shards: bool,
     /// With the parameters' gradients added to others.
@@ -105,12 +107,19 @@ impl Able {
         in_place: &[(Slot::X, Slot::Y)],
         backward_in_place: &[(Slot::Dy, Slot::Dx)],
         strided: true,
+        unsaved: true,
         shards: true,
         accumulates: true,
     };
-    /// Nothing of it.
-    pub const NONE: Self =
-        Self { in_place: &[], backward_in_place: &[], strided: false, shards: false, accumulates: false };
+    /// Nothing of it, but the backward pass without statistics.
+    pub const NONE: Self = Self {
+        in_place: &[],
+        backward_in_place: &[],
+        strided: false,
+        unsaved: true,
+        shards: false,
+        accumulates: false,
+    };
 }
 
 impl Operator {
@@ -119,19 +128,9 @@ impl Operator {
         self.forward.needs[0]
     }
 
-    /// What comes of it.
-    pub fn output(&self) -> Slot {
-        self.forward.writes[0]
-    }
-
     /// The gradient of the output.
     pub fn output_gradient(&self) -> Slot {
         self.backward.needs[self.backward.needs.len() - 1]
-    }
-
-    /// The gradient of the input.
-    pub fn input_gradient(&self) -> Slot {
-        self.backward.writes[0]
     }
 
     /// Everything that comes from the caller, whichever pass reads it; each once.

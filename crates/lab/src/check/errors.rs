@@ -195,14 +195,15 @@ impl Sets<'_> {
     /// An operator's inputs.
     pub(super) fn inputs<T: Types>(&self, operator: &Operator, draw: &mut Draw) -> (Problem, Tensors<T>) {
         let turn = self.turn as usize;
+        let n = self.x.len() / self.rows;
         let takes = |flag| operator.flags.contains(&flag);
         let options = Options {
             eps: self.eps,
             order: if takes(Flag::Layout) && turn % 2 == 1 { Order::Nhwc } else { Order::Nchw },
-            mode: if takes(Flag::Mode) && turn % 3 == 2 { Mode::Eval } else { Mode::Train },
+            // One number a channel has no variance to learn from.
+            mode: if takes(Flag::Mode) && (turn % 3 == 2 || n < 2) { Mode::Eval } else { Mode::Train },
             ..Options::default()
         };
-        let n = self.x.len() / self.rows;
         let problem = Problem::of_sets(operator, self.rows, n, options, turn);
         let mut tensors = Tensors::default();
         // The number of entries that an index picks from.

@@ -37,6 +37,7 @@ pub const LAYER: Operator = Operator {
     },
     extent,
     able: Able { shards: false, ..Able::ALL },
+    untimed: &[Slot::Mean],
     kernels: table!(layer_forward, layer_backward),
     oracle: |problem, given| expected(problem, given, true),
 };

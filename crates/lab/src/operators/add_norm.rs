@@ -44,6 +44,7 @@ pub const LAYER: Operator = Operator {
         backward_in_place: &[(Slot::DresidualOut, Slot::Dresidual)],
         ..Able::ALL
     },
+    untimed: &[Slot::Mean, Slot::Mask, Slot::BranchBias, Slot::Dx],
     kernels: table!(layer_forward, layer_backward),
     oracle: |problem, given| expected(problem, given, true),
 };

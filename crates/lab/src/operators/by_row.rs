@@ -17,7 +17,7 @@ pub(super) const BACKWARD: Signature = Signature {
 /// The tensors' shapes.
 pub(super) fn extent(slot: Slot) -> Extent {
     match slot {
-        Slot::Mean | Slot::M | Slot::C | Slot::Rstd => Extent::Rows,
+        Slot::Mean | Slot::M | Slot::C | Slot::Rstd | Slot::Rnorm => Extent::Rows,
         Slot::Weight | Slot::Bias | Slot::Dweight | Slot::Dbias => Extent::Units,
         _ => Extent::Whole,
     }

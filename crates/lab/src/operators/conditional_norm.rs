@@ -41,6 +41,7 @@ pub const LAYER: Operator = Operator {
         _ => by_row::extent(slot),
     },
     able: Able { shards: false, ..Able::ALL },
+    untimed: &[Slot::Mean],
     kernels: table!(layer_forward, layer_backward),
     oracle: |problem, given| expected(problem, given, true),
 };

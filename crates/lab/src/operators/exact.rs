@@ -126,7 +126,7 @@ fn sum(values: impl Iterator<Item = TwoFloat>) -> TwoFloat {
 }
 
 /// 1 / sqrt(v), or 0 for 0: a step of Newton from the f64 result.
-fn reciprocal_root(v: TwoFloat) -> TwoFloat {
+pub(super) fn reciprocal_root(v: TwoFloat) -> TwoFloat {
     if v.hi() == 0.0 {
         return 0.0.into();
     }

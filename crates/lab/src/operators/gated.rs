@@ -43,6 +43,7 @@ pub const RESIDUAL: Operator = Operator {
         shards: false,
         ..Able::ALL
     },
+    untimed: &[],
     kernels: table!(forward, backward),
     oracle: |problem, given| {
         let (n, tokens) = (problem.features(), tokens(problem));
@@ -84,6 +85,7 @@ pub const LAYER: Operator = Operator {
     },
     extent: ada_norm::extent,
     able: Able { in_place: &[], backward_in_place: &[], shards: false, ..Able::ALL },
+    untimed: &[Slot::Mean],
     kernels: table!(layer_forward, layer_backward),
     oracle: |problem, given| expected(problem, given, true),
 };

@@ -29,6 +29,7 @@ pub const OPERATOR: Operator = Operator {
     },
     extent: |slot| if slot == Slot::Rnorm { Extent::Rows } else { Extent::Whole },
     able: Able { shards: false, accumulates: false, ..Able::ALL },
+    untimed: &[],
     kernels: table!(forward, backward),
     oracle: |problem, given| {
         let n = problem.features();

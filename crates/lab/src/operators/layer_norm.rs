@@ -25,6 +25,7 @@ pub const OPERATOR: Operator = Operator {
     backward: by_row::BACKWARD,
     extent: by_row::extent,
     able: Able::ALL,
+    untimed: &[Slot::Mean],
     kernels: table!(forward, backward),
     oracle: |problem, given| {
         let forms = Forms { forward: reference::layer_norm, backward: reference::layer_norm_backward };

@@ -23,6 +23,7 @@ pub const OPERATOR: Operator = Operator {
     },
     extent: |_| Extent::Whole,
     able: Able::NONE,
+    untimed: &[],
     kernels: table!(forward, backward),
     oracle: |problem, given| {
         let n = problem.features();

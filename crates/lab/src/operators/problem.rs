@@ -125,6 +125,8 @@ pub enum Extent {
     Entries,
     /// One a channel, or a single number for all.
     Channels,
+    /// One a channel, and no single number for all.
+    PerChannel,
     /// One for each channel of each sample or group of channels of it.
     Groups,
     /// A single number.
@@ -349,7 +351,12 @@ impl Problem {
     pub fn of_item(&self, extent: Extent) -> Option<usize> {
         let shared = matches!(
             extent,
-            Extent::Units | Extent::Features | Extent::Channels | Extent::One | Extent::Entries
+            Extent::Units
+                | Extent::Features
+                | Extent::Channels
+                | Extent::PerChannel
+                | Extent::One
+                | Extent::Entries
         );
         (!shared).then(|| self.len(extent).checked_div(self.items()).unwrap_or(0))
     }
@@ -358,7 +365,7 @@ impl Problem {
     pub fn one_a_set(&self, extent: Extent) -> bool {
         match extent {
             Extent::Rows | Extent::Groups | Extent::PerUnit => true,
-            Extent::Channels => self.structure == Structure::Batch,
+            Extent::PerChannel => self.structure == Structure::Batch,
             _ => false,
         }
     }
@@ -386,7 +393,7 @@ impl Problem {
             Extent::Units | Extent::Features => self.shape[self.axis..].to_vec(),
             Extent::Samples => [&self.shape[..1], &self.shape[self.axis..]].concat(),
             Extent::Entries => [&[0], &self.shape[self.axis..]].concat(),
-            Extent::Channels => vec![self.channels()],
+            Extent::Channels | Extent::PerChannel => vec![self.channels()],
             Extent::Groups => vec![self.samples(), self.options.groups],
             Extent::One => vec![1],
         }

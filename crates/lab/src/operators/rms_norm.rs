@@ -24,6 +24,7 @@ pub const OPERATOR: Operator = Operator {
     backward: by_row::BACKWARD,
     extent: by_row::extent,
     able: Able::ALL,
+    untimed: &[],
     kernels: table!(forward, backward),
     oracle: |problem, given| {
         let forms = Forms { forward: reference::rms_norm, backward: reference::rms_norm_backward };

@@ -35,6 +35,7 @@ pub const OPERATOR: Operator = Operator {
         _ => by_row::extent(slot),
     },
     able: Able { shards: false, ..Able::ALL },
+    untimed: &[],
     kernels: table!(forward, backward),
     oracle: |problem, given| {
         let n = problem.features();

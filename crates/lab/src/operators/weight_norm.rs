@@ -31,6 +31,7 @@ pub const OPERATOR: Operator = Operator {
         _ => Extent::Whole,
     },
     able: Able::NONE,
+    untimed: &[],
     kernels: table!(forward, backward),
     oracle: |problem, given| {
         let (units, n) = (problem.rows(), problem.features());
