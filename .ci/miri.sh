@@ -18,10 +18,10 @@ export MIRIFLAGS="-Zmiri-deterministic-floats"
 miri() { cargo +nightly miri test --release --locked -p layernorm --all-features --lib --tests --target-dir "${CARGO_TARGET_DIR:-target}/miri" "$@"; }
 
 say miri --no-run
-# Miri uses one core, so do the halves at once.
+# Miri uses one core, so two shares at once.
 log="$(mktemp)"
-miri -- f32:: "${skips[@]}" >"$log" 2>&1 &
-say miri -- --skip f32:: "${skips[@]}" || failed=1
+miri -- f32:: f64:: "${skips[@]}" >"$log" 2>&1 &
+say miri -- --skip f32:: --skip f64:: "${skips[@]}" || failed=1
 wait $! || failed=1
 cat "$log"
 rm "$log"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The test command of the README, word for word.
+# The test command of the README, word for word, and the one for the crate that stands apart from it.
 source "$(dirname "$0")/common.sh"
-command="cargo test --release --workspace"
+command="cargo test --release --workspace --exclude layernorm-candle"
 grep -qxF "$command" README.md || { echo "README.md does not have the line '$command'"; exit 1; }
 say $command
+say cargo test --locked -p layernorm-candle

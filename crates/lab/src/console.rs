@@ -1,4 +1,6 @@
 //! What people see: results on standard output, progress on standard error.
+//!
+//! `crates/peers` has this file too, by its path: of the lab it may use `crate::error::Error` alone.
 
 use crate::error::Error;
 use indicatif::{ProgressBar, ProgressStyle};

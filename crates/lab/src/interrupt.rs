@@ -1,4 +1,6 @@
 //! Ctrl-C: the first one asks the work to stop where nothing is lost, the second one ends the process at once.
+//!
+//! `crates/peers` has this file too, by its path: of the lab it may use `crate::error::Error` alone.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -90,6 +90,14 @@ pub struct ModulationGradients<'a, T> {
 }
 
 /// Which gradients the backward pass of an adaptive norm is to write.
+///
+/// ```
+/// use layernorm::{AdaGradients, RowsMut};
+///
+/// let mut dx = [0.0f32; 8];
+/// let frozen = AdaGradients { dx: Some(RowsMut::new(&mut dx, 4)?), modulation: None };
+/// # Ok::<(), layernorm::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct AdaGradients<'a, E: Element> {
     /// Gradient of the input.

@@ -16,7 +16,6 @@ use crate::by_row::add::{Add, Unrounded};
 use crate::by_row::columns::ColumnSums;
 use crate::by_row::groups::Sums;
 use crate::by_row::{Columns, Statistics, backward::Backward, forward::Forward};
-use crate::element::private::Stored;
 use crate::rms_norm::{columns, columns_mut};
 use crate::rows::{Mixed, MixedMut, Shape, Shared, Source, Target};
 use crate::{
@@ -101,6 +100,21 @@ pub enum Upstream<'a, R> {
 }
 
 /// Which gradients the backward pass of an add and norm is to write.
+///
+/// ```
+/// use layernorm::{AddGradients, RowsMut, Upstream};
+///
+/// let mut dresidual = [0.0f32; 8];
+/// let of_the_stream_alone = AddGradients::<f32, f32> {
+///     upstream: Upstream::InPlace,
+///     dresidual: RowsMut::new(&mut dresidual, 4)?,
+///     mask: None,
+///     dx: None,
+///     branch_bias: None,
+///     params: None,
+/// };
+/// # Ok::<(), layernorm::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct AddGradients<'a, E: Element, R> {
     /// The gradient of the residual stream after.
@@ -119,6 +133,13 @@ pub struct AddGradients<'a, E: Element, R> {
 }
 
 /// The gradient of a branch's bias, a sum over rows in the order of [`ParamGradients`].
+///
+/// ```
+/// use layernorm::{BiasGradient, Workspace};
+///
+/// let (mut dbias, mut workspace) = ([0.0f32; 4], Workspace::new());
+/// let _ = BiasGradient { dbias: &mut dbias, accumulate: false, first_row: 0, workspace: &mut workspace };
+/// ```
 #[derive(Debug)]
 pub struct BiasGradient<'a, T> {
     /// One number a feature.

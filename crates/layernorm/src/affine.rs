@@ -6,15 +6,13 @@ use crate::real::private::Number;
 use crate::rows::Place;
 use crate::vector::{LINE, Memory};
 use crate::{Companion, Element, Error, Rows};
+use std::mem::MaybeUninit;
 
 /// A weight or a bias: one number a feature, one for all, or one for each run of features.
 pub(crate) struct Affine<'a, E: Element> {
     values: Option<Values<'a, E>>,
-    /// Are they in the type that elements accumulate in?
-    wide: bool,
-    /// The number of all features, where there is but one. Read in the same way as one a feature, so that one loop
-    /// serves both: the same load from the first cache again and again, which no loop is short of.
-    same: Register<E::Acc>,
+    /// The number of all features, where there is but one.
+    same: E::Acc,
     /// Added to each: 1 where a weight is stored as what it differs from 1 by; -0, which adds nothing.
     offset: E::Acc,
     runs: Runs,
@@ -34,8 +32,7 @@ pub(crate) enum Entry<'a> {
 
 /// As many numbers as the widest register has.
 #[repr(align(64))]
-#[derive(Clone, Copy)]
-struct Register<T>([T; LINE / size_of::<f32>()]);
+pub(crate) struct Register<T>([T; LINE / size_of::<f32>()]);
 
 /// Features that share a parameter: a channel's positions. A row has `per_row` runs of `run` features, and its first
 /// parameter is number `row * per_row`, modulo their number.
@@ -63,9 +60,8 @@ impl<'a, E: Element> Affine<'a, E> {
             Some(values) if values.len() > 0 => values.get(0).add(offset),
             _ => E::Acc::from_f64(absent),
         };
-        let wide = matches!(values, Some(Values::Wide(_)));
         let values = values.filter(|values| values.len() > 1);
-        Self { values, wide, same: Register([same; _]), offset, runs, entry: Entry::AsRuns }
+        Self { values, same, offset, runs, entry: Entry::AsRuns }
     }
 
     /// Rows of parameters, one a feature, of which each row takes one. An `entry` names only rows that there are.
@@ -101,31 +97,61 @@ impl<'a, E: Element> Affine<'a, E> {
 
     /// Are they in the type that elements accumulate in?
     pub(crate) fn is_wide(&self) -> bool {
-        self.wide
+        matches!(self.values, Some(Values::Wide(_)))
     }
 
-    /// Those of a row. `scratch` is this thread's, and of no other numbers in use.
+    /// Does a number stand for a run of features? Then [`Affine::of_runs`] has it.
     #[inline(always)]
-    pub(crate) fn of_row(&self, row: usize, scratch: &mut Scratch<E>) -> Numbers<E> {
-        let absent = E::Acc::from_f64(-0.0);
-        let Some(values) = self.values else {
-            let from = Place::wide(self.same.0.as_ptr());
-            return Numbers { from, mask: 0, offset: absent, runs: false, scratch };
+    pub(crate) fn has_runs(&self) -> bool {
+        self.values.is_some() && self.runs.run > 1
+    }
+
+    /// The number of all features, in each lane. It is read in the same way as one a feature, so that one loop serves
+    /// both: the same load from the first cache again and again, which no loop is short of.
+    #[inline(always)]
+    pub(crate) fn same(&self) -> Register<E::Acc> {
+        Register([self.same; _])
+    }
+
+    /// Those of a row, given [`Affine::same`].
+    #[inline(always)]
+    pub(crate) fn of_row(&self, row: usize, same: &Register<E::Acc>) -> Numbers<E> {
+        match self.values {
+            None => {
+                let offset = E::Acc::from_f64(-0.0);
+                Numbers { from: Place::wide(same.0.as_ptr()), mask: 0, offset }
+            }
+            Some(values) => {
+                Numbers { from: self.first_of_row(values, row), mask: usize::MAX, offset: self.offset }
+            }
+        }
+    }
+
+    /// Those of a row, by runs. `scratch` is this thread's, and of no other numbers in use.
+    #[inline(always)]
+    pub(crate) fn of_runs(&self, row: usize, scratch: &mut Scratch<E>) -> RunNumbers<E> {
+        scratch.holds = usize::MAX;
+        (scratch.from, scratch.run, scratch.offset) = match self.values {
+            None => (Place::wide(&raw const self.same), usize::MAX, E::Acc::from_f64(-0.0)),
+            Some(values) => (self.first_of_row(values, row), self.runs.run, self.offset),
         };
+        RunNumbers { scratch }
+    }
+
+    #[inline(always)]
+    fn first_of_row(&self, values: Values<'a, E>, row: usize) -> Place<E> {
         let from = match values {
             Values::Own(values) => Place::own(values.as_ptr()),
             Values::Wide(values) => Place::wide(values.as_ptr()),
         };
         // SAFETY: a row's first parameter is one of the parameters.
-        let from = unsafe { from.add(self.first(row, values.len())) };
-        scratch.of_row(from, self.runs.run);
-        Numbers { from, mask: usize::MAX, offset: self.offset, runs: self.runs.run > 1, scratch }
+        unsafe { from.add(self.first(row, values.len())) }
     }
 
     /// The one of feature `index` of a row.
     pub(crate) fn number(&self, row: usize, index: usize) -> E::Acc {
         match self.values {
-            None => self.same.0[0],
+            None => self.same,
             Some(values) => {
                 let first = self.first(row, values.len());
                 values.get((first + index / self.runs.run) % values.len()).add(self.offset)
@@ -134,91 +160,158 @@ impl<'a, E: Element> Affine<'a, E> {
     }
 }
 
-/// The numbers of runs, one for each lane.
-pub(crate) struct Scratch<E: Element> {
-    numbers: Register<E::Acc>,
-    /// The run that all of them are of, if it is one.
-    holds: usize,
-    /// The row's numbers, one a run.
-    from: Place<E>,
-    run: usize,
-}
-
-impl<E: Element> Scratch<E> {
-    pub(crate) fn new() -> Self {
-        let numbers = Register([E::Acc::from_f64(0.0); _]);
-        Self { numbers, holds: usize::MAX, from: Place::own(std::ptr::null()), run: 1 }
-    }
-
-    #[inline(always)]
-    fn of_row(&mut self, from: Place<E>, run: usize) {
-        self.holds = usize::MAX;
-        self.from = from;
-        self.run = run;
-    }
-
-    /// Where a register of the numbers of `count` features from `at` on stands. Not inlined, and said to be cold, so
-    /// that it doesn't weigh on the loops of those who have no runs.
+/// Weights or biases in one row, by position.
+pub(crate) trait Parameters<E: Element>: Copy {
+    /// The numbers for `count` features from `at` on.
     ///
     /// # Safety
-    /// This was made ready for a row that has these features.
-    #[inline(never)]
-    #[cold]
-    unsafe fn numbers(scratch: *mut Self, at: usize, count: usize) -> *const E::Acc {
-        // SAFETY: the caller's: there is one number a run, and nobody else uses the scratch.
-        unsafe {
-            let Self { numbers: Register(numbers), holds, from, run } = &mut *scratch;
-            let first = at / *run;
-            if at + count <= (first + 1) * *run {
-                if *holds != first {
-                    numbers.fill(from.number(first));
-                    *holds = first;
-                }
-            } else {
-                *holds = usize::MAX;
-                for (i, number) in numbers.iter_mut().take(count).enumerate() {
-                    *number = from.number((at + i) / *run);
-                }
-            }
-            numbers.as_ptr()
-        }
-    }
+    /// The features exist, and what these were taken from lives.
+    unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V;
 }
 
-/// An [`Affine`] in one row, by position.
+/// One a feature, or one for all.
 #[derive(Clone, Copy)]
 pub(crate) struct Numbers<E: Element> {
     from: Place<E>,
     /// Of a position: all of it, or nothing.
     mask: usize,
     offset: E::Acc,
-    runs: bool,
+}
+
+impl<E: Element> Parameters<E> for Numbers<E> {
+    #[inline(always)]
+    unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
+        // SAFETY: the caller's: there is one number a feature; or a register of them, read from its start.
+        s.add(unsafe { self.from.load(s, at & self.mask, count) }, s.splat(self.offset))
+    }
+}
+
+/// One a run of features.
+#[derive(Clone, Copy)]
+pub(crate) struct RunNumbers<E: Element> {
     scratch: *mut Scratch<E>,
 }
 
-impl<E: Element> Numbers<E> {
-    /// The numbers for `count` features from `at` on.
+/// Where the numbers of runs are spread over lanes.
+pub(crate) struct Scratch<E: Element> {
+    /// Filled when it is asked for.
+    numbers: MaybeUninit<Register<E::Acc>>,
+    /// The run that all of them are of, if it is one.
+    holds: usize,
+    /// The row's numbers, one a run.
+    from: Place<E>,
+    run: usize,
+    offset: E::Acc,
+}
+
+impl<E: Element> Scratch<E> {
+    pub(crate) fn new() -> Self {
+        let (from, offset) = (Place::own(std::ptr::null()), E::Acc::from_f64(-0.0));
+        Self { numbers: MaybeUninit::uninit(), holds: usize::MAX, from, run: 1, offset }
+    }
+
+    /// Where a register of the numbers of `count` features from `at` on stands.
     ///
     /// # Safety
-    /// The features exist, and the scratch lives.
-    #[inline(always)]
-    pub(crate) unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
-        // SAFETY: the caller's: there is one number a feature; or a register of them, read from its start.
+    /// The scratch lives, was made ready for a row that has these features, and nobody else uses it.
+    #[inline(never)]
+    unsafe fn spread(scratch: *mut Self, at: usize, count: usize) -> *const E::Acc {
+        // SAFETY: the caller's: there is one number a run.
         unsafe {
-            if self.runs {
-                return s.load(Scratch::numbers(self.scratch, at, count));
+            let Self { numbers, holds, from, run, offset } = &mut *scratch;
+            let (first, last) = (at / *run, (at + count - 1) / *run);
+            if first < last {
+                *holds = usize::MAX;
+                let number = |i: usize| from.number((at + i).min(at + count - 1) / *run).add(*offset);
+                numbers.write(Register(std::array::from_fn(number)));
+            } else if *holds != first {
+                *holds = first;
+                numbers.write(Register([from.number(first).add(*offset); _]));
             }
-            self.from.load(s, at & self.mask, count)
+            numbers.as_ptr().cast()
+        }
+    }
+}
+
+impl<E: Element> Parameters<E> for RunNumbers<E> {
+    #[inline(always)]
+    unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
+        // SAFETY: the caller's; a register holds what was spread.
+        unsafe { s.load(Scratch::spread(self.scratch, at, count)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Level;
+    use crate::vector::{Body, Vector, dispatch};
+    use half::f16;
+
+    /// Reads the numbers of some rows, one scratch for all, as the loops do.
+    struct Read<'a> {
+        affine: &'a Affine<'a, f16>,
+        rows: usize,
+        features: usize,
+    }
+
+    impl Body<f16> for Read<'_> {
+        type Output = Vec<f32>;
+
+        #[inline(always)]
+        fn run<S: Memory<f16>>(self, s: S) -> Vec<f32> {
+            let (mut read, mut scratch, same) = (vec![], Scratch::new(), self.affine.same());
+            for row in 0..self.rows {
+                let get = |at, count, scratch: &mut _| {
+                    // SAFETY: a row has these features; what the numbers are taken from lives.
+                    unsafe {
+                        if self.affine.has_runs() {
+                            self.affine.of_runs(row, scratch).get(s, at, count)
+                        } else {
+                            self.affine.of_row(row, &same).get(s, at, count)
+                        }
+                    }
+                };
+                for at in (0..self.features).step_by(S::WIDTH) {
+                    let count = S::WIDTH.min(self.features - at);
+                    let mut register = [0.0f32; 16];
+                    let v = get(at, count, &mut scratch);
+                    // SAFETY: the array has room for a register.
+                    unsafe { Vector::<f32>::store(s, register.as_mut_ptr(), v) };
+                    read.extend(&register[..count]);
+                }
+            }
+            read
         }
     }
 
-    /// As [`Numbers::get`], with the offset.
-    ///
-    /// # Safety
-    /// As [`Numbers::get`].
-    #[inline(always)]
-    pub(crate) unsafe fn get_offset<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
-        // SAFETY: the caller's.
-        s.add(unsafe { self.get(s, at, count) }, s.splat(self.offset))
+    #[test]
+    fn every_form_is_read_by_position() {
+        let own: Vec<f16> = (1u8..=60).map(|i| f16::from_f32(i.into())).collect();
+        let wide: Vec<f32> = (1u8..=60).map(f32::from).collect();
+        let runs = [
+            Runs::NONE,
+            Runs { run: 5, per_row: 3 },
+            Runs { run: 20, per_row: 2 },
+            Runs { run: 1, per_row: 7 },
+        ];
+        for (runs, len) in
+            runs.into_iter().flat_map(|runs| [0, 1, 2, 4].map(|rows| (runs, rows * runs.per_row)))
+        {
+            let features = if runs.per_row == 0 { 37 } else { runs.run * runs.per_row };
+            let len = if runs.per_row == 0 { features } else { len };
+            for values in [Values::Own(&own[..len]), Values::Wide(&wide[..len])] {
+                let values = Some(values).filter(|values| values.len() > 0);
+                let affine = Affine::<f16>::with(values, 3.0, Some(0.5), runs);
+                let expected: Vec<f32> = (0..4)
+                    .flat_map(|row| (0..features).map(move |j| (row, j)))
+                    .map(|(row, j)| affine.number(row, j))
+                    .collect();
+                for level in if cfg!(miri) { vec![Level::Portable] } else { Level::available().collect() } {
+                    let read = dispatch(level, Read { affine: &affine, rows: 4, features });
+                    assert_eq!(read, expected, "{level}, {len} numbers, {runs:?}");
+                }
+            }
+        }
     }
 }

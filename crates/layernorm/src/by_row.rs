@@ -21,10 +21,11 @@ pub(crate) mod columns;
 pub(crate) mod forward;
 pub(crate) mod groups;
 mod last_pass;
+pub(crate) mod quantised;
 mod stage;
 mod totals;
 
-use crate::affine::{Affine, Numbers, Scratch};
+use crate::affine::{Affine, Parameters, Register, Scratch};
 use crate::element::private::Stored;
 use crate::form::{Form, in_range};
 use crate::order::{Beside, Nothing, Plainly, Terms, sums};
@@ -176,7 +177,7 @@ impl<E: Element> PlaceMut<E> {
     /// The place has `at + count` numbers, `count <= S::WIDTH`; to `stream` they fill a register, and are aligned
     /// elements.
     #[inline(always)]
-    unsafe fn store<S: Memory<E>>(self, s: S, at: usize, count: usize, v: S::V, stream: bool) {
+    pub(crate) unsafe fn store<S: Memory<E>>(self, s: S, at: usize, count: usize, v: S::V, stream: bool) {
         // SAFETY: the caller's.
         unsafe {
             if E::NARROW && self.wide {
@@ -199,7 +200,7 @@ impl<E: Element> PlaceMut<E> {
 /// # Safety
 /// `from` is valid for reads of `at + count` numbers.
 #[inline(always)]
-unsafe fn load<T: Real, S: Vector<T>>(s: S, from: *const T, at: usize, count: usize) -> S::V {
+pub(crate) unsafe fn load<T: Real, S: Vector<T>>(s: S, from: *const T, at: usize, count: usize) -> S::V {
     // SAFETY: the caller's.
     unsafe { if count == S::WIDTH { s.load(from.add(at)) } else { s.load_first(from.add(at), count) } }
 }

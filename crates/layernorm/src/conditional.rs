@@ -57,6 +57,20 @@ pub struct RowsByIndex {
 }
 
 /// Which gradients of a table a backward pass is to write. Those of an entry that no row picks are 0.
+///
+/// ```
+/// use layernorm::{RowsByIndex, RowsMut, TableGradients, Workspace};
+///
+/// let (mut dweight, mut workspace, mut order) = ([0.0f32; 8], Workspace::new(), RowsByIndex::new());
+/// let of_two_entries = TableGradients {
+///     dweight: Some(RowsMut::new(&mut dweight, 4)?),
+///     dbias: None,
+///     accumulate: false,
+///     workspace: &mut workspace,
+///     order: &mut order,
+/// };
+/// # Ok::<(), layernorm::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct TableGradients<'a, T> {
     /// (entries, features), in the type that sums have.
@@ -72,6 +86,14 @@ pub struct TableGradients<'a, T> {
 }
 
 /// Which gradients the backward pass of a conditional norm is to write.
+///
+/// ```
+/// use layernorm::{ConditionalGradients, RowsMut};
+///
+/// let mut dx = [0.0f32; 8];
+/// let frozen = ConditionalGradients { dx: Some(RowsMut::new(&mut dx, 4)?), table: None };
+/// # Ok::<(), layernorm::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ConditionalGradients<'a, E: Element> {
     /// Gradient of the input.
@@ -80,8 +102,8 @@ pub struct ConditionalGradients<'a, E: Element> {
     pub table: Option<TableGradients<'a, E::Acc>>,
 }
 
-/// Layer norm of each row of `x`, with the weight and bias that the row picks: y = weight[i] x_hat + bias[i] with i =
-/// index[row].
+/// Layer norm of each row of `x`, with the weight and bias that the row picks: `y = weight[i] x_hat + bias[i]`, where `i`
+/// is `index[row]`.
 ///
 /// `x` and `y` are (rows, features), the index holds one number a row. The statistics go to `saved`. Nothing is
 /// allocated. Each row has the bits of [`layer_norm`](crate::layer_norm) with its weight and bias.

@@ -1,7 +1,7 @@
 //! The types that numbers are stored in.
 
 use crate::by_row::{Centred, Statistics, Uncentred, backward::Backward, forward::Forward};
-use crate::by_row::{branch::Branch, columns::ColumnSums, groups::Sums};
+use crate::by_row::{branch::Branch, columns::ColumnSums, groups::Sums, quantised::Quantised};
 use crate::rows::{Mixed, MixedMut};
 #[cfg(target_arch = "aarch64")]
 use crate::vector::neon::Neon;
@@ -166,6 +166,10 @@ pub(crate) mod private {
         where
             Self: Element;
 
+        fn quantised(call: &Quantised<'_, Self>, run: Run) -> Result<(), Error>
+        where
+            Self: Element;
+
         fn run_portable<B: Body<Self>>(body: B, s: Portable) -> B::Output
         where
             Self: Element;
@@ -233,6 +237,11 @@ pub(crate) mod private {
                     call.run_rows(sums, run)
                 }
 
+                #[inline(never)]
+                fn quantised(call: &Quantised<'_, Self>, run: Run) -> Result<(), Error> {
+                    call.run_rows(run)
+                }
+
                 #[inline(always)]
                 fn run_portable<B: Body<Self>>(body: B, s: Portable) -> B::Output {
                     body.run(s)
@@ -276,4 +285,36 @@ pub(crate) mod private {
     stored!(f64, false, |x| x, |x| x);
     stored!(f16, true, Self::to_f32, |x| Self::from_f32(odd(x)));
     stored!(bf16, true, Self::to_f32, |x| Self::from_f32(odd(x)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::private::Stored;
+    use half::{bf16, f16};
+
+    /// At the middle of two halves, and a step of f64 beside it, which f32 does not see.
+    fn rounds_once<E: Stored + Copy + Into<f64>>(
+        of_bits: fn(u16) -> E,
+        to_bits: fn(E) -> u16,
+        infinity: u16,
+    ) {
+        for bits in (0..infinity - 1).step_by(if cfg!(miri) { 997 } else { 1 }) {
+            let [below, above]: [f64; 2] = [bits, bits + 1].map(|bits| of_bits(bits).into());
+            let middle = (below + above) / 2.0;
+            let of = |value: f64| to_bits(E::from_f64(value));
+            assert_eq!(of(middle.next_down()), bits, "below {middle:e}");
+            assert_eq!(of(middle), bits + bits % 2, "{middle:e}");
+            assert_eq!(of(middle.next_up()), bits + 1, "above {middle:e}");
+            assert_eq!(of(-middle.next_up()), (bits + 1) | 0x8000, "below {:e}", -middle);
+        }
+        assert_eq!(to_bits(E::from_f64(1e300)), infinity);
+        assert_eq!(to_bits(E::from_f64(1e-300)), 0);
+        assert!(Into::<f64>::into(E::from_f64(f64::NAN)).is_nan(), "a NaN stays one");
+    }
+
+    #[test]
+    fn f64_is_rounded_once_to_halves() {
+        rounds_once(f16::from_bits, f16::to_bits, f16::INFINITY.to_bits());
+        rounds_once(bf16::from_bits, bf16::to_bits, bf16::INFINITY.to_bits());
+    }
 }

@@ -132,6 +132,12 @@ pub enum Error {
         /// How many axes there are.
         rank: usize,
     },
+    /// A scale to divide by that is not positive or not finite.
+    #[error("the scale is {scale}, which is not in 0 < scale <= {}", f32::MAX)]
+    Scale {
+        /// The scale that was given.
+        scale: f32,
+    },
     /// An instruction-set level that this machine does not have.
     #[error("level {asked} is not available here: the best is {best}")]
     Level {

@@ -46,6 +46,15 @@ pub struct GatedResidual<'a, R, P> {
 }
 
 /// The gradient of gates, sums over the rows of each sample.
+///
+/// ```
+/// use layernorm::{GateGradient, RowsMut, Workspace};
+///
+/// let (mut dgate, mut workspace) = ([0.0f32; 8], Workspace::new());
+/// let of_two_samples =
+///     GateGradient { dgate: RowsMut::new(&mut dgate, 4)?, accumulate: false, workspace: &mut workspace };
+/// # Ok::<(), layernorm::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct GateGradient<'a, T> {
     /// (samples, features), in the type that sums have.
@@ -58,6 +67,14 @@ pub struct GateGradient<'a, T> {
 
 /// Which gradients the backward pass of a gated residual is to write. That of the residual is the gradient of the sum
 /// itself.
+///
+/// ```
+/// use layernorm::{GatedGradients, RowsMut};
+///
+/// let mut dx = [0.0f32; 8];
+/// let _ = GatedGradients { dx: Some(RowsMut::new(&mut dx, 4)?), gate: None };
+/// # Ok::<(), layernorm::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct GatedGradients<'a, E: Element> {
     /// That of the branch: gate times the gradient of the sum.
@@ -68,6 +85,21 @@ pub struct GatedGradients<'a, E: Element> {
 
 /// What the backward pass of a gated residual and adaptive norm reads beside the norm's own, and which gradients it is
 /// to write.
+///
+/// ```
+/// use layernorm::{GatedGradients, GatedNormGradients, Rows, RowsMut, Upstream};
+///
+/// let (x, gate, mut dresidual) = ([0.5f32; 8], [0.0f32; 4], [0.0f32; 8]);
+/// let _ = GatedNormGradients {
+///     x: Rows::new(&x, 4)?,
+///     gate: Rows::new(&gate, 4)?,
+///     upstream: Upstream::Nothing,
+///     dresidual: RowsMut::new(&mut dresidual, 4)?,
+///     branch: GatedGradients { dx: None, gate: None },
+///     modulation: None,
+/// };
+/// # Ok::<(), layernorm::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct GatedNormGradients<'a, E: Element, R, P> {
     /// The branch, as the forward pass had it. Only the gate's gradient reads it.

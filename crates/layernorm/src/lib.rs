@@ -17,7 +17,10 @@
 //! # Ok::<(), layernorm::Error>(())
 //! ```
 //!
-//! The functions ([`layer_norm`], [`rms_norm`] and their backward and in-place forms) take [`Rows`] with any
+//! Beside [`layer_norm`] and [`rms_norm`] there are [`scale_norm`], [`l2_norm`], [`qk_norm`], [`weight_norm`],
+//! [`lp_norm`] and [`mean_variance_norm`].
+//!
+//! The functions (and their backward and in-place forms) take [`Rows`] with any
 //! stride, parameters that are absent, shared or per unit ([`Params`]), and a [`Run`] that says at which
 //! [`Level`] and on which [`Threads`] to work. [`mod@reference`] is the whole family of norms in plain f64.
 
@@ -26,9 +29,11 @@ mod add_norm;
 mod affine;
 mod by_row;
 mod conditional;
+mod convert;
 mod element;
 mod error;
 mod form;
+mod fp8;
 mod gated;
 mod layer_norm;
 mod level;
@@ -37,6 +42,7 @@ mod mean_variance_norm;
 mod order;
 mod params;
 mod qk_norm;
+mod quantized;
 mod real;
 pub mod reference;
 mod rms_norm;
@@ -68,8 +74,10 @@ pub use conditional::{
     conditional_layer_norm_in_place, conditional_rms_norm, conditional_rms_norm_backward,
     conditional_rms_norm_backward_in_place, conditional_rms_norm_in_place,
 };
+pub use convert::{narrow, widen};
 pub use element::{Companion, Element};
 pub use error::Error;
+pub use fp8::{E4M3, E5M2, Quantum};
 pub use gated::{
     GateGradient, GatedGradients, GatedNormGradients, GatedResidual, gated_ada_layer_norm,
     gated_ada_layer_norm_backward, gated_ada_rms_norm, gated_ada_rms_norm_backward, gated_residual,
@@ -86,6 +94,7 @@ pub use params::{Gradients, ParamGradients, ParamGrads, Params, Rounding};
 pub use qk_norm::{
     HeadNorm, Heads, QkParams, qk_norm, qk_norm_backward, qk_norm_backward_in_place, qk_norm_in_place,
 };
+pub use quantized::{Scale, layer_norm_quantized, quantize, rms_norm_quantized};
 pub use real::Real;
 pub use rms_norm::{RmsNorm, rms_norm, rms_norm_backward, rms_norm_backward_in_place, rms_norm_in_place};
 pub use rms_params::{Epsilon, RmsParams};

@@ -210,6 +210,9 @@ where
         while at < n {
             let end = n.min(at + T::BLOCK);
             let totals = block::<T, S, A, B, HALVES>(s, at, end, terms, beside);
+            if end - at == n {
+                return totals;
+            }
             push(&mut trees, A::SUMS, totals);
             at = end;
         }

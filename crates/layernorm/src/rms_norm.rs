@@ -149,7 +149,7 @@ fn forward<'a, E: Element, P: Companion<E>>(
     params: RmsParams<'a, P>,
     run: Run,
 ) -> Result<(), Error> {
-    let (form, rounding) = (params.form(call.shape.features)?, params.rounding);
+    let (form, rounding) = (params.form(call.shape.features)?, params.rounding::<E>());
     let [weight, bias] = params.affine(call.shape.features)?;
     Forward { form, weight, bias, rounding, ..call }.run(Statistics::Uncentred, run)
 }

@@ -96,6 +96,18 @@ impl<'a, P> RmsParams<'a, P> {
         self.plain().affine_with(features, offset)
     }
 
+    /// Where halves are rounded: T5's way depends on the weight's type, be it one number or none.
+    pub(crate) fn rounding<E: Element>(&self) -> Rounding
+    where
+        P: Companion<E>,
+    {
+        match self.rounding {
+            Rounding::T5 if P::WIDE => Rounding::Once,
+            Rounding::T5 => Rounding::Llama,
+            other => other,
+        }
+    }
+
     /// What other norms have too.
     pub(crate) fn plain(&self) -> Params<'a, P> {
         Params { weight: self.weight, bias: self.bias, eps: self.eps }

@@ -1,7 +1,7 @@
 //! Rows of numbers in memory: how many, how long, how far apart.
 
 use crate::element::private::Stored;
-use crate::{Element, Error, Heads};
+use crate::{Element, Error, Heads, Quantum};
 use std::marker::PhantomData;
 
 /// Rows to read: `rows` rows of `features` values, row `i` starting at `i * stride`.
@@ -412,7 +412,7 @@ impl<E: Element> PlaceMut<E> {
         Self { start, wide: false }
     }
 
-    /// Of what elements accumulate in.
+    /// Of what they accumulate in.
     pub(crate) fn wide(start: *mut E::Acc) -> Self {
         Self { start: start.cast(), wide: E::NARROW }
     }
@@ -491,6 +491,14 @@ impl<'a, T> Source<'a, T> {
     pub(crate) unsafe fn row(self, index: usize) -> *const T {
         // SAFETY: the row lies inside the checked extent.
         unsafe { self.start.add(self.groups.start(index, self.stride)) }
+    }
+}
+
+impl<'a, Q: Quantum> Target<'a, Q> {
+    /// The same numbers, as the bytes that they are.
+    pub(crate) fn bytes(self) -> Target<'a, u8> {
+        const { assert!(size_of::<Q>() == 1, "each is one byte") };
+        Target { start: self.start.cast(), stride: self.stride, groups: self.groups, life: PhantomData }
     }
 }
 

@@ -56,9 +56,9 @@ pub fn scale_norm<E: Element, P: Companion<E>>(
 /// ```
 /// use layernorm::{RowsMut, Run, scale_norm_in_place};
 ///
-/// let mut x = [3.0f64, 4.0];
+/// let mut x = [0.0f64, -4.0];
 /// scale_norm_in_place(RowsMut::new(&mut x, 2)?, 10.0, 1e-5, None, Run::default())?;
-/// assert_eq!(x, [6.0, 8.0]);
+/// assert_eq!(x, [0.0, -10.0]);
 /// # Ok::<(), layernorm::Error>(())
 /// ```
 pub fn scale_norm_in_place<E: Element, P: Companion<E>>(

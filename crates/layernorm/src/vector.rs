@@ -158,6 +158,7 @@ macro_rules! halves_one_by_one {
     };
 }
 
+pub(crate) mod convert;
 pub(crate) mod portable;
 
 #[cfg(target_arch = "x86_64")]

@@ -182,6 +182,22 @@ pub(crate) unsafe fn forward<E: Element, K: Kind>(
     x: Place<E>,
     y: *mut E,
 ) -> Moments<E::Acc> {
+    // SAFETY: the caller's, for `i < n`.
+    unsafe { normalise::<E, K>(call, row, x, &mut |i, value| y.add(i).write(value)) }
+}
+
+/// As [`forward`], where `y` takes the numbers one by one.
+///
+/// # Safety
+/// `x` has as many numbers as a row. Number `i` is not read after `y` has taken it.
+#[cold]
+#[inline(never)]
+pub(crate) unsafe fn normalise<E: Element, K: Kind>(
+    call: &Forward<'_, E>,
+    row: usize,
+    x: Place<E>,
+    y: &mut dyn FnMut(usize, E),
+) -> Moments<E::Acc> {
     let round = call.rounding.rounds::<E>(call.weight.is_wide());
     // SAFETY: the caller's, for `i < n`.
     let x = |i: usize| unsafe { x.number(i) }.to_f64();
@@ -192,8 +208,7 @@ pub(crate) unsafe fn forward<E: Element, K: Kind>(
         if round {
             x_hat = E::from_f64(x_hat).to_f64();
         }
-        // SAFETY: the caller's, for `i < n`.
-        unsafe { y.add(i).write(E::from_f64(x_hat.mul_add(weight, bias))) };
+        y(i, E::from_f64(x_hat.mul_add(weight, bias)));
     }
     wide.moments()
 }

@@ -1,8 +1,8 @@
 //! The kernels allocate nothing on one thread: forward never, backward only where its workspace must grow.
 
 use layernorm::{
-    Error, Gradients, LayerNorm, ParamGradients, ParamGrads, Params, RmsNorm, Rows, RowsMut, Run, Stats,
-    Threads, Workspace,
+    Error, Gradients, LayerNorm, ParamGradients, ParamGrads, Params, RmsNorm, Rows, RowsMut, Run, Scale,
+    Stats, Threads, Workspace,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -103,6 +103,34 @@ fn in_place_and_without_statistics_too() {
     assert_eq!(without_params, 0);
 }
 
+#[test]
+fn eight_bits_and_conversions_too() {
+    let n = 300;
+    // An ordinary row, and one that is redone in f64.
+    let x: Vec<f32> = (0..2 * n).map(|i| (i % 17) as f32 * if i < n { 1.0 } else { 1e30 }).collect();
+    let (mut bytes, mut scales) = (vec![0i8; 2 * n], [0.0; 2]);
+    let quantized = allocations(|| {
+        let (x, y) = (Rows::new(&x, n)?, RowsMut::new(&mut bytes, n)?);
+        let params = Params::<f32>::default();
+        layernorm::layer_norm_quantized(x, params, y, Scale::OfRows(&mut scales), one_thread())?;
+        layernorm::rms_norm_quantized(
+            x,
+            params,
+            RowsMut::new(&mut bytes, n)?,
+            Scale::Given(1.0),
+            one_thread(),
+        )
+    });
+    assert_eq!(quantized, 0);
+
+    let (mut halves, mut wide) = (vec![half::bf16::ZERO; 2 * n], x.clone());
+    let converted = allocations(|| {
+        layernorm::narrow(&x, &mut halves, one_thread())?;
+        layernorm::widen(&halves, &mut wide, one_thread())
+    });
+    assert_eq!(converted, 0);
+}
+
 /// A workspace grows when more rows or more features come, and never shrinks.
 #[test]
 fn a_workspace_grows_and_stays() {
@@ -127,4 +155,47 @@ fn a_workspace_grows_and_stays() {
     let (grown, large) = backward(16, 200);
     assert!(grown == 1 && large > small, "{grown} allocations, {small} and then {large} numbers");
     assert_eq!(backward(16, 10), (0, large));
+}
+
+/// Sums before a norm, and parameters of samples and of indices.
+#[test]
+fn the_family_allocates_in_workspaces_alone() {
+    use layernorm::{
+        Branch, ConditionalGradients, Modulation, RowsByIndex, ScaleIs, Table, TableGradients,
+        ada_layer_norm_in_place, add_layer_norm_in_place, conditional_layer_norm_backward,
+    };
+    let (rows, n) = (6, 40);
+    let (mut x, mut residual) = (vec![1.5f32; rows * n], vec![0.5f32; rows * n]);
+    let table = vec![0.25f32; 2 * n];
+    let forward = allocations(|| {
+        let (x, residual) = (RowsMut::new(&mut x, n)?, RowsMut::new(&mut residual, n)?);
+        let params = Params::<f32>::default();
+        add_layer_norm_in_place(x, residual, Branch::default(), params, None, one_thread())
+    });
+    let adaptive = allocations(|| {
+        let scale = Rows::new(&table, n)?;
+        let modulation = Modulation { scale, shift: None, scale_is: ScaleIs::AboveOne, eps: 1e-6 };
+        ada_layer_norm_in_place(RowsMut::new(&mut x, n)?, modulation, None, one_thread())
+    });
+    assert_eq!((forward, adaptive), (0, 0));
+
+    let (mut workspace, mut order, mut dweight) = (Workspace::new(), RowsByIndex::new(), vec![0.0; 2 * n]);
+    let mut scatter = || {
+        allocations(|| {
+            let of_table = TableGradients {
+                dweight: Some(RowsMut::new(&mut dweight, n)?),
+                dbias: None,
+                accumulate: false,
+                workspace: &mut workspace,
+                order: &mut order,
+            };
+            let gradients = ConditionalGradients { dx: None, table: Some(of_table) };
+            let weight = Some(Rows::new(&table, n)?);
+            let table = Table { entries: 2, weight, bias: None, index: &[1, 0, 1, 1, 0, 1], eps: 1e-6 };
+            let x = Rows::new(&x, n)?;
+            conditional_layer_norm_backward(x, x, table, None, gradients, one_thread())
+        })
+    };
+    // The order's two lists, and the workspace.
+    assert_eq!([scatter(), scatter()], [3, 0]);
 }

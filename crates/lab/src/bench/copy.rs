@@ -10,6 +10,8 @@
 //!
 //! The latter two take the widest registers of the machine. Streaming is x86-64's only: Rust offers no intrinsic for
 //! it elsewhere.
+//!
+//! `crates/peers` has this file too, by its path, and so uses nothing of the lab around it.
 
 use half::{bf16, f16};
 use rayon::prelude::*;

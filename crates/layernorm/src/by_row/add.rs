@@ -90,8 +90,7 @@ impl<E: Element> AddOfRow<E> {
         }
         let sum = self.out.as_place();
         if let Some(to) = self.rounded {
-            // SAFETY: both have the row's numbers.
-            unsafe { s.outlined(Multiply { of: sum, factor: None, to, n }) };
+            s.outlined(Multiply { of: sum, factor: None, to, n });
         }
         sum
     }

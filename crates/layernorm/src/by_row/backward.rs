@@ -6,14 +6,14 @@
 
 use super::add::Multiply;
 use super::groups::{GroupSums, Sums};
-use super::last_pass::{LastPass, Write};
+use super::last_pass::{LastPass, Whole, Write};
 use super::stage::Stage;
 use super::totals::Tree;
 use super::*;
 use crate::affine::Runs;
 use crate::rows::{Shape, Shared};
 use crate::vector::{Body, dispatch};
-use crate::{Companion, Error, Level, ParamGradients, Params, Rows, RowsMut, Run, threads, wide};
+use crate::{Companion, Error, Level, ParamGradients, Params, Rows, RowsMut, Run, wide};
 use std::ops::Range;
 
 /// A checked backward call.
@@ -192,7 +192,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, E, K> {
         &self,
         s: S,
         row: usize,
-        scratch: &mut Scratch<E>,
+        same: &Register<E::Acc>,
         beside: &mut impl Beside<E::Acc, S>,
     ) -> Option<Ready<E::Acc>> {
         let (call, n) = (self.call, self.call.shape.features);
@@ -202,11 +202,17 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, E, K> {
             // Whether dx is wanted or not: that a mean is not finite shows in dweight.
             let (x, dy) = (call.x.row(row), Place::own(call.dy.row(row)));
             let standardise = Standardise::<_, K>::new(s, moments);
-            let terms = Projections { x, dy, weight: call.weight.of_row(row, scratch), standardise };
+            let terms = Projections { x, dy, weight: call.weight.of_row(row, same), standardise };
             let mut beside = (beside, Prefetch::<E, 2>::new([x, dy].map(|from| from.bytes_on(AHEAD))));
             let count = E::Acc::from_count(call.form.count);
-            let [along_x_hat, along_ones] =
-                sums::<_, _, _, _, 2>(s, n, &terms, &mut beside).map(|sum| sum.div(count));
+            let sums = if call.weight.has_runs() {
+                let mut scratch = Scratch::new();
+                let weight = call.weight.of_runs(row, &mut scratch);
+                s.outlined(OfWhole { terms: Projections { x, dy, weight, standardise }, n })
+            } else {
+                sums::<_, _, _, _, 2>(s, n, &terms, &mut beside)
+            };
+            let [along_x_hat, along_ones] = sums.map(|sum| sum.div(count));
             let means = [along_x_hat.mul(moments.along), along_ones];
             if !means.iter().all(|mean| mean.is_finite()) {
                 return None;
@@ -265,6 +271,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, E, K> {
         let Some(last) = self.rows.clone().last() else { return };
         let start = self.rows.start;
         let mut totals = self.totals.take();
+        let same = call.weight.same();
         let (n, used, streams) = (call.shape.features, call.form.used, S::STREAMS && call.streams());
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
@@ -273,14 +280,13 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, E, K> {
                 _ => None,
             };
             let stream = streams && stage.is_none();
-            let [mut weights, mut weights_of_next] = [Scratch::new(), Scratch::new()];
             let nothing = Pointers::at(call, call.row(start), None);
-            let weight = call.weight.of_row(0, &mut weights);
-            let nothing = Differentiate::<E, _, K>::new(s, weight, nothing, Ready::none());
+            let weight = call.weight.of_row(0, &same);
+            let nothing = Differentiate::<E, _, _, K>::new(s, weight, nothing, Ready::none());
             let mut write = LastPass::start(s, nothing, n, n, None);
             for position in self.rows.clone() {
                 let row = call.row(position);
-                let ready = self.project(s, row, &mut weights_of_next, &mut write);
+                let ready = self.project(s, row, &same, &mut write);
                 write.finish(s);
                 if position > start {
                     self.row_done(s, position - 1, &mut stage, &mut totals);
@@ -295,8 +301,14 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, E, K> {
                 let mut at = if ready.is_some() { 0 } else { n };
                 let ready = ready.unwrap_or_else(Ready::none);
                 let output = pointers.dx.filter(|dx| stream && !dx.wide).map(|dx| dx.start);
-                let weight = call.weight.of_row(row, &mut weights);
-                let mut work = Differentiate::new(s, weight, pointers, ready);
+                let mut work = Differentiate::new(s, call.weight.of_row(row, &same), pointers, ready);
+                if call.weight.has_runs() && at < n {
+                    let mut scratch = Scratch::new();
+                    let weight = call.weight.of_runs(row, &mut scratch);
+                    let by_runs = Differentiate::<E, _, _, K>::new(s, weight, pointers, ready);
+                    s.outlined(Whole(LastPass::start(s, by_runs, 0, n, output)));
+                    at = n;
+                }
                 if used < n {
                     LastPass::start(s, work, at.min(used), used, None).finish(s);
                     // The features beyond those that were measured have no part in the projection.
@@ -317,6 +329,22 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, E, K> {
     }
 }
 
+/// Sums over a row, by themselves.
+struct OfWhole<A> {
+    terms: A,
+    n: usize,
+}
+
+impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Work<S> for OfWhole<Projections<E, P, S::V, K>> {
+    type Output = [E::Acc; 2];
+
+    #[inline(always)]
+    fn run(self, s: S) -> Self::Output {
+        // SAFETY: the row has `n` features.
+        unsafe { sums::<_, _, _, _, 2>(s, self.n, &self.terms, &mut Plainly) }
+    }
+}
+
 /// The sums of dy x_hat and of dy over each run of a row.
 struct SumRuns<'a, E: Element> {
     x: Place<E>,
@@ -333,13 +361,14 @@ impl<E: Element, S: Memory<E>> Work<S> for SumRuns<'_, E> {
     fn run(self, s: S) {
         let Runs { run, per_row } = self.to.runs;
         let ones = Affine::new(None, 1.0);
+        let one = ones.same();
         // Without a mean, m is +0, and x - 0 is x.
         let standardise = Standardise::<_, Centred>::new(s, self.moments);
         for i in 0..per_row {
             // SAFETY: the row has these runs, and the sums have the row.
             unsafe {
                 let [x, dy] = [self.x.add(i * run), self.dy.add(i * run)];
-                let weight = ones.of_row(0, &mut Scratch::new());
+                let weight = ones.of_row(0, &one);
                 let terms = Projections { x, dy, weight, standardise };
                 let sums = sums::<_, _, _, _, 2>(s, run, &terms, &mut Plainly);
                 for (to, sum) in self.to.sums.into_iter().zip(sums) {
@@ -401,19 +430,19 @@ impl<E: Element> Pointers<E> {
 
 /// dx = rstd (weight dy - mean(u) - x_hat mean(u x_hat)), and dy x_hat and dy added to the totals.
 #[derive(Clone, Copy)]
-struct Differentiate<E: Element, V, K> {
+struct Differentiate<E: Element, P, V, K> {
     of: Pointers<E>,
-    weight: Numbers<E>,
+    weight: P,
     standardise: Standardise<V, K>,
     along_x_hat: V,
     minus_along_ones: V,
 }
 
-impl<E: Element, V: Copy, K: Kind> Differentiate<E, V, K> {
+impl<E: Element, P: Parameters<E>, V: Copy, K: Kind> Differentiate<E, P, V, K> {
     #[inline(always)]
     fn new<S: Memory<E> + Vector<E::Acc, V = V>>(
         s: S,
-        weight: Numbers<E>,
+        weight: P,
         of: Pointers<E>,
         ready: Ready<E::Acc>,
     ) -> Self {
@@ -424,7 +453,7 @@ impl<E: Element, V: Copy, K: Kind> Differentiate<E, V, K> {
     }
 }
 
-impl<E: Element, S: Memory<E>, K: Kind> Write<E, S> for Differentiate<E, S::V, K> {
+impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Write<E, S> for Differentiate<E, P, S::V, K> {
     #[inline(always)]
     unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool) {
         // SAFETY: the caller's.
@@ -440,7 +469,7 @@ impl<E: Element, S: Memory<E>, K: Kind> Write<E, S> for Differentiate<E, S::V, K
             }
             if let Some(dx) = self.of.dx {
                 // The u that the means were taken of, so that a row of one number has no gradient.
-                let u = s.mul(self.weight.get_offset(s, at, count), dy);
+                let u = s.mul(self.weight.get(s, at, count), dy);
                 let orthogonal = s.fnma(x_hat, self.along_x_hat, s.add(u, self.minus_along_ones));
                 let rstd = self.standardise.rstd;
                 // Not an fma: the bits are those of this pass alone, and an addition after it.
@@ -455,22 +484,21 @@ impl<E: Element, S: Memory<E>, K: Kind> Write<E, S> for Differentiate<E, S::V, K
 }
 
 /// The sums of u x_hat and, for layer norm, of u = weight dy.
-struct Projections<E: Element, V, K> {
+struct Projections<E: Element, P, V, K> {
     x: Place<E>,
     dy: Place<E>,
-    weight: Numbers<E>,
+    weight: P,
     standardise: Standardise<V, K>,
 }
 
-impl<E: Element, S: Memory<E>, K: Kind> Terms<E::Acc, S> for Projections<E, S::V, K> {
+impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Terms<E::Acc, S> for Projections<E, P, S::V, K> {
     const SUMS: usize = if K::CENTRED { 2 } else { 1 };
 
     #[inline(always)]
     unsafe fn add(&self, s: S, at: usize, count: usize, [along_x_hat, along_ones]: [S::V; 2]) -> [S::V; 2] {
         // SAFETY: the caller's: the row has these positions. In the other lanes dy is +0.
-        let (x, dy, weight) = unsafe {
-            (self.x.load(s, at, count), self.dy.load(s, at, count), self.weight.get_offset(s, at, count))
-        };
+        let (x, dy, weight) =
+            unsafe { (self.x.load(s, at, count), self.dy.load(s, at, count), self.weight.get(s, at, count)) };
         let mut x_hat = self.standardise.apply(s, x);
         if count < S::WIDTH {
             x_hat = s.keep_first(x_hat, count);

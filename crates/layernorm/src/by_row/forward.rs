@@ -1,7 +1,7 @@
 //! The forward loop over rows.
 
 use super::add::Add;
-use super::last_pass::{LastPass, Write};
+use super::last_pass::{LastPass, Whole, Write};
 use super::stage::Stage;
 use super::*;
 use crate::rows::Shape;
@@ -114,6 +114,8 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
         let Self { call, part, rows, .. } = self;
         let (n, form) = (call.shape.features, &call.form);
         let streams = S::STREAMS && call.streams();
+        let [weight, bias] = [call.weight.same(), call.bias.same()];
+        let runs = call.weight.has_runs() || call.bias.has_runs();
         let Some(last) = rows.clone().last() else { return };
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
@@ -121,12 +123,11 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
             let start = rows.start;
             let mut stage = if streams && call.only.is_none() { Stage::new(call.y, start, n) } else { None };
             let stream = streams && stage.is_none();
-            let [mut weights, mut biases] = [Scratch::new(), Scratch::new()];
-            let nothing = Normalise::<E, _, K> {
+            let nothing = Normalise::<E, _, _, K> {
                 x: row_at(start),
                 y: call.y.row(call.row(start)),
-                weight: call.weight.of_row(0, &mut weights),
-                bias: call.bias.of_row(0, &mut biases),
+                weight: call.weight.of_row(0, &weight),
+                bias: call.bias.of_row(0, &bias),
                 round: false,
                 standardise: Standardise::new(s, Moments::none()),
             };
@@ -149,7 +150,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                     if streams {
                         write.finish(s);
                     }
-                    s.outlined(InCache::<E, K>::new(x, form))
+                    statistics::<E, S, K, _>(s, x, form, &mut Nothing, ahead)
                 };
                 if let Some(stage) = stage.as_mut().filter(|_| position > start) {
                     stage.row_done(s);
@@ -159,15 +160,24 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                 if let Some(saved) = call.saved {
                     saved.set(row, moments);
                 }
-                let at = if fast.is_some() { 0 } else { n };
+                let mut at = if fast.is_some() { 0 } else { n };
                 let normalise = Normalise {
                     x,
                     y,
-                    weight: call.weight.of_row(row, &mut weights),
-                    bias: call.bias.of_row(row, &mut biases),
+                    weight: call.weight.of_row(row, &weight),
+                    bias: call.bias.of_row(row, &bias),
                     round: call.rounding.rounds::<E>(call.weight.is_wide()),
-                    standardise: Standardise::new(s, moments),
+                    standardise: Standardise::<_, K>::new(s, moments),
                 };
+                if runs && at < n {
+                    let [mut weights, mut biases] = [Scratch::new(), Scratch::new()];
+                    let weight = call.weight.of_runs(row, &mut weights);
+                    let bias = call.bias.of_runs(row, &mut biases);
+                    let Normalise { x, y, round, standardise, .. } = normalise;
+                    let by_runs = Normalise { x, y, weight, bias, round, standardise };
+                    s.outlined(Whole(LastPass::start(s, by_runs, 0, n, stream.then_some(y))));
+                    at = n;
+                }
                 write = LastPass::start(s, normalise, at, n, stream.then_some(y));
                 if !streams {
                     // In cache there is nothing to wait for.
@@ -192,26 +202,40 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
 ///
 /// The pointers are valid for a row.
 #[derive(Clone, Copy)]
-struct Normalise<E: Element, V, K> {
-    x: Place<E>,
-    y: *mut E,
-    weight: Numbers<E>,
-    bias: Numbers<E>,
+pub(super) struct Normalise<E: Element, P, V, K> {
+    pub(super) x: Place<E>,
+    pub(super) y: *mut E,
+    pub(super) weight: P,
+    pub(super) bias: P,
     /// Is x_hat rounded to an element first?
-    round: bool,
-    standardise: Standardise<V, K>,
+    pub(super) round: bool,
+    pub(super) standardise: Standardise<V, K>,
 }
 
-impl<E: Element, S: Memory<E>, K: Kind> Write<E, S> for Normalise<E, S::V, K> {
+impl<E: Element, P: Parameters<E>, V: Copy, K: Kind> Normalise<E, P, V, K> {
+    /// `count` numbers of y from `at` on, before they are rounded to elements.
+    ///
+    /// # Safety
+    /// The row has these numbers, `count <= S::WIDTH`.
     #[inline(always)]
-    unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool) {
+    pub(super) unsafe fn y<S: Memory<E> + Vector<E::Acc, V = V>>(&self, s: S, at: usize, count: usize) -> V {
         // SAFETY: the caller's.
         unsafe {
             let mut x_hat = self.standardise.apply(s, self.x.load(s, at, count));
             if E::NARROW && self.round {
                 x_hat = Memory::<E>::rounded(s, x_hat);
             }
-            let y = s.fma(x_hat, self.weight.get_offset(s, at, count), self.bias.get(s, at, count));
+            s.fma(x_hat, self.weight.get(s, at, count), self.bias.get(s, at, count))
+        }
+    }
+}
+
+impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Write<E, S> for Normalise<E, P, S::V, K> {
+    #[inline(always)]
+    unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool) {
+        // SAFETY: the caller's.
+        unsafe {
+            let y = self.y(s, at, count);
             PlaceMut::own(self.y).store(s, at, count, y, stream);
         }
     }

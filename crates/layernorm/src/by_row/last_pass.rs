@@ -106,6 +106,20 @@ impl<E: Element, W> LastPass<E, W> {
     }
 }
 
+/// A pass, all of it.
+pub(super) struct Whole<E, W>(pub(super) LastPass<E, W>);
+
+impl<E: Element, S: Memory<E>, W: Write<E, S>> Work<S> for Whole<E, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        let Self(mut pass) = self;
+        // SAFETY: the row is as it was at the start.
+        unsafe { pass.run(s) };
+    }
+}
+
 /// The full steps that are left of a pass.
 struct Rest<E, W>(LastPass<E, W>);
 

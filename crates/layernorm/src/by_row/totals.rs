@@ -77,6 +77,11 @@ impl Split {
         (last || next.is_multiple_of(CHUNK), last || next.is_multiple_of(CHUNK << self.bits))
     }
 
+    /// Do all rows lie in one chunk? Then its node is that of the shard's total from the start.
+    fn is_one_chunk(&self) -> bool {
+        self.first_row % CHUNK + self.shape.rows <= CHUNK
+    }
+
     /// Nodes that a part needs at once: those that wait in the tree of a shard, and the one that grows.
     fn slots(&self) -> usize {
         let chunks = (self.shape.rows.div_ceil(CHUNK) + 1).min(1 << self.bits);
@@ -142,7 +147,7 @@ impl<'a, T: Real> Totals<'a, T> {
             shard,
             carry: Carry::starting_at(chunk),
             waiting,
-            current: 0,
+            current: if self.split.is_one_chunk() { self.split.slots() } else { 0 },
             free: !1,
             fresh: true,
         }
@@ -224,19 +229,30 @@ impl<T: Real> Body<T> for Finish<'_, '_, T> {
         });
         for (i, output) in outputs.into_iter().enumerate() {
             let Some(output) = output else { continue };
-            let total = total.map_or(&[][..], |halves| halves[i]);
-            // SAFETY: the slice has as many numbers as it says.
-            let [sum, _] = unsafe {
-                sums::<_, _, _, _, 1>(s, total.len(), &Sum(Place::own(total.as_ptr())), &mut Nothing)
-            };
-            let per_unit = output.len() == n;
-            for (j, output) in output.iter_mut().enumerate() {
-                // Of no rows there is no total.
-                let total =
-                    if per_unit { total.get(j).copied() } else { Some(sum) }.unwrap_or(T::from_f64(0.0));
-                *output = if accumulate { output.add(total) } else { total };
+            // Of no rows there is no total.
+            let total = total.map(|halves| halves[i]);
+            match total {
+                None => give(output, [T::from_f64(0.0)].iter().cycle(), accumulate),
+                Some(total) if output.len() == n => give(output, total.iter(), accumulate),
+                Some(total) => {
+                    let terms = Sum(Place::own(total.as_ptr()));
+                    // SAFETY: a total has `n` numbers.
+                    let [sum, _] = unsafe { sums::<_, _, _, _, 1>(s, n, &terms, &mut Nothing) };
+                    give(output, [sum].iter(), accumulate);
+                }
             }
         }
+    }
+}
+
+/// Totals to an output, or added to it.
+#[inline(always)]
+fn give<'a, T: Real>(output: &mut [T], totals: impl Iterator<Item = &'a T>, accumulate: bool) {
+    let pairs = output.iter_mut().zip(totals);
+    if accumulate {
+        pairs.for_each(|(output, total)| *output = output.add(*total));
+    } else {
+        pairs.for_each(|(output, total)| *output = *total);
     }
 }
 
@@ -296,15 +312,13 @@ impl<T: Real> Tree<'_, T> {
             self.absorb(s, self.waiting[level], total);
             total = self.waiting[level];
         }
-        self.free |= 1 << total;
         let (slot, shard) = (self.first_slot + total, self.totals.shard(self.shard));
-        // SAFETY: two nodes: a slot of this part, and its shard's.
-        unsafe {
-            self.totals
-                .nodes
-                .row(slot)
-                .copy_to_nonoverlapping(self.totals.nodes.row(shard), 2 * self.totals.half)
-        };
+        if slot != shard {
+            self.free |= 1 << total;
+            let nodes = &self.totals.nodes;
+            // SAFETY: two nodes: a slot of this part, and its shard's.
+            unsafe { nodes.row(slot).copy_to_nonoverlapping(nodes.row(shard), 2 * self.totals.half) };
+        }
         self.shard += 1;
         self.carry =
             Carry::starting_at((self.totals.split.first_shard + self.shard) << self.totals.split.bits);

@@ -5,7 +5,7 @@
 use crate::case::{Case, Many, Norm, Results};
 use crate::level::{at, levels};
 use crate::naive;
-use crate::number::{Number, bits, power_of_two};
+use crate::number::{Number, Stored, bits, power_of_two};
 use crate::random::Random;
 use layernorm::ORDER_VERSION;
 use std::fmt::Write;
@@ -81,7 +81,7 @@ fn output<T: Number>(numbers: &[T]) -> String {
     if numbers.len() <= 40 { hex(numbers) } else { digest(numbers) }
 }
 
-fn results<T: Number>(of: &Results<T>) -> Vec<(&'static str, String)> {
+fn results<T: Number + Stored<Acc = T>>(of: &Results<T>) -> Vec<(&'static str, String)> {
     let all = [
         ("y", &of.y),
         ("m", &of.m),
@@ -95,12 +95,12 @@ fn results<T: Number>(of: &Results<T>) -> Vec<(&'static str, String)> {
 }
 
 /// One vector: the case, and its inputs as they are published.
-struct Vector<T> {
+struct Vector<T: Stored> {
     case: Case<T>,
     inputs: [Input<T>; 2],
 }
 
-impl<T: Number> Vector<T> {
+impl<T: Number + Stored<Acc = T>> Vector<T> {
     fn new(norm: Norm, n: usize, inputs: [Input<T>; 2], seed: u64) -> Self {
         let [x, dy] = [inputs[0].numbers(), inputs[1].numbers()];
         let mut random = Random::new(seed);
@@ -118,7 +118,7 @@ impl<T: Number> Vector<T> {
         let (weight, bias) = (parameter(short(many(1))), parameter(short(many(3))));
         let eps = [0.0, 1e-5, 1e-6, power_of_two(-10)][(seed % 4) as usize];
         let first_row = [0, 0, 5, 8, 1001][(seed % 5) as usize];
-        Self { case: Case { norm, n, x, dy, weight, bias, eps, first_row }, inputs }
+        Self { case: Case { norm, n, x, dy, weight, bias, wide: false, eps, first_row }, inputs }
     }
 
     fn text(&self) -> String {
@@ -160,7 +160,7 @@ fn short<T: Number>(n: usize, seed: u64) -> [Input<T>; 2] {
     [Input::Given(x.concat()), Input::Given(dy)]
 }
 
-fn vectors<T: Number>() -> Vec<Vector<T>> {
+fn vectors<T: Number + Stored<Acc = T>>() -> Vec<Vector<T>> {
     let mut all = vec![];
     let mut seed = 0;
     for norm in Norm::BOTH {
@@ -199,7 +199,7 @@ fn file() -> String {
 }
 
 /// A vector of the file, by its lines.
-fn check<T: Number>(head: &[&str], lines: &[&str]) {
+fn check<T: Number + Stored<Acc = T>>(head: &[&str], lines: &[&str]) {
     let find = |name: &str| {
         let line = lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("{head:?} has no {name}"))
@@ -208,6 +208,7 @@ fn check<T: Number>(head: &[&str], lines: &[&str]) {
     let case = Case {
         norm: if head[0] == "layer_norm" { Norm::Layer } else { Norm::Rms },
         n: head[2].parse().unwrap(),
+        wide: false,
         first_row: head[3].parse().unwrap(),
         eps: f64::from_bits(u64::from_str_radix(head[4], 16).unwrap()),
         x: Input::<T>::parse(find("x")).numbers(),

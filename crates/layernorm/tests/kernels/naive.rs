@@ -2,7 +2,7 @@
 //! the kernels but the document.
 
 use crate::case::{Case, Norm, Results};
-use crate::number::{Number, power_of_two};
+use crate::number::{Number, Stored, power_of_two};
 use layernorm::ORDER_VERSION;
 
 /// The version that this file implements.
@@ -60,7 +60,7 @@ struct Stats<T> {
 }
 
 /// Section 4 for one row; `None` where it leaves the row to section 6.
-fn statistics<T: Number>(case: &Case<T>, x: &[T]) -> Option<Stats<T>> {
+fn statistics<E: Stored<Acc = T>, T: Number>(case: &Case<E>, x: &[T]) -> Option<Stats<T>> {
     let n = x.len();
     let (mut m, mut c) = (T::of(0.0), T::of(0.0));
     let mut var;
@@ -128,7 +128,7 @@ struct Wide {
 }
 
 impl Wide {
-    fn new<T: Number>(case: &Case<T>, x: &[T]) -> Self {
+    fn new<E: Stored<Acc = T>, T: Number>(case: &Case<E>, x: &[T]) -> Self {
         let n = x.len();
         let eps = T::of(case.eps).wide();
         let x_exponent = exponent(largest(x.iter().map(|x| x.wide())));
@@ -175,7 +175,7 @@ impl Wide {
         Stats { m, c, r: T::of(scale(self.stats.r, -self.d_exponent)) }
     }
 
-    fn dx<T: Number>(&self, case: &Case<T>, dy: &[T]) -> Vec<T> {
+    fn dx<E: Stored<Acc = T>, T: Number>(&self, case: &Case<E>, dy: &[T]) -> Vec<E> {
         let n = dy.len();
         let weights: Vec<f64> = (0..n).map(|j| parameter(&case.weight, 1.0, j).wide()).collect();
         let e = exponent(largest(weights.iter().copied()));
@@ -188,14 +188,19 @@ impl Wide {
         let a = mean::<T, f64>(n, |lane, j| u(j).mul_add(self.x_hat[j], lane));
         let one = |j: usize| {
             let o = (-self.x_hat[j]).mul_add(a, u(j) - b);
-            T::of(scale(self.stats.r * o, e + f - self.d_exponent))
+            E::of(scale(self.stats.r * o, e + f - self.d_exponent))
         };
         (0..n).map(one).collect()
     }
 }
 
 /// Section 5 for one row, but for the sums over rows: dx and the x_hat of dweight.
-fn backward<T: Number>(case: &Case<T>, x: &[T], dy: &[T], saved: Stats<T>) -> (Vec<T>, Vec<T>) {
+fn backward<E: Stored<Acc = T>, T: Number>(
+    case: &Case<E>,
+    x: &[T],
+    dy: &[T],
+    saved: Stats<T>,
+) -> (Vec<E>, Vec<T>) {
     let n = x.len();
     let [low, high] = T::RANGE_OF_R.map(power_of_two);
     let u = |j: usize| parameter(&case.weight, 1.0, j) * dy[j];
@@ -207,7 +212,7 @@ fn backward<T: Number>(case: &Case<T>, x: &[T], dy: &[T], saved: Stats<T>) -> (V
             Norm::Rms => T::of(0.0),
         };
         if a.finite() && b.finite() {
-            let dx = |j: usize| saved.r * (-x_hat[j]).fused(a, u(j) - b);
+            let dx = |j: usize| E::round(saved.r * (-x_hat[j]).fused(a, u(j) - b));
             return ((0..n).map(dx).collect(), x_hat);
         }
     }
@@ -215,19 +220,21 @@ fn backward<T: Number>(case: &Case<T>, x: &[T], dy: &[T], saved: Stats<T>) -> (V
     (wide.dx(case, dy), wide.x_hat.iter().map(|x_hat| T::of(*x_hat)).collect())
 }
 
-/// Everything that a case gives.
-pub(crate) fn run<T: Number>(case: &Case<T>) -> Results<T> {
+/// Everything that a case gives. T is the type that elements E accumulate in.
+pub(crate) fn run<E: Stored<Acc = T>, T: Number>(case: &Case<E>) -> Results<E> {
     let n = case.n;
+    let [all_x, all_dy] =
+        [&case.x, &case.dy].map(|numbers| numbers.iter().map(|x| x.acc()).collect::<Vec<T>>());
     let mut to =
         Results { y: vec![], m: vec![], c: vec![], rstd: vec![], dx: vec![], dweight: vec![], dbias: vec![] };
     let mut x_hats = vec![];
-    for (x, dy) in case.x.chunks(n).zip(case.dy.chunks(n)) {
+    for (x, dy) in all_x.chunks(n).zip(all_dy.chunks(n)) {
         let affine = |j: usize| (parameter(&case.weight, 1.0, j), parameter(&case.bias, -0.0, j));
         let stats = match statistics(case, x) {
             Some(stats) => {
                 to.y.extend(x.iter().enumerate().map(|(j, x)| {
                     let (weight, bias) = affine(j);
-                    x_hat(case.norm, *x, stats).fused(weight, bias)
+                    E::round(x_hat(case.norm, *x, stats).fused(weight, bias))
                 }));
                 stats
             }
@@ -235,7 +242,7 @@ pub(crate) fn run<T: Number>(case: &Case<T>) -> Results<T> {
                 let wide = Wide::new(case, x);
                 to.y.extend(wide.x_hat.iter().enumerate().map(|(j, x_hat)| {
                     let (weight, bias) = affine(j);
-                    T::of(x_hat.mul_add(weight.wide(), bias.wide()))
+                    E::of(x_hat.mul_add(weight.wide(), bias.wide()))
                 }));
                 wide.saved()
             }
@@ -252,15 +259,15 @@ pub(crate) fn run<T: Number>(case: &Case<T>) -> Results<T> {
     let totals = |add: &dyn Fn(T, usize, usize) -> T| {
         (0..n).map(|j| over_rows(case, |sum, row| add(sum, row, j))).collect()
     };
-    let dweight: Vec<T> = totals(&|sum, row, j| case.dy[row * n + j].fused(x_hats[row][j], sum));
-    let dbias: Vec<T> = totals(&|sum, row, j| sum + case.dy[row * n + j]);
+    let dweight: Vec<T> = totals(&|sum, row, j| all_dy[row * n + j].fused(x_hats[row][j], sum));
+    let dbias: Vec<T> = totals(&|sum, row, j| sum + all_dy[row * n + j]);
     to.dweight = of_parameter(&case.weight, dweight);
     to.dbias = of_parameter(&case.bias, dbias);
     to
 }
 
 /// Chunks of eight by global index, then their tree.
-fn over_rows<T: Number>(case: &Case<T>, add: impl Fn(T, usize) -> T) -> T {
+fn over_rows<E: Stored<Acc = T>, T: Number>(case: &Case<E>, add: impl Fn(T, usize) -> T) -> T {
     let mut chunks: Vec<(usize, T)> = vec![];
     for row in 0..case.rows() {
         let chunk = (case.first_row + row) / 8;

@@ -2,7 +2,8 @@
 
 use crate::case::{Case, Norm};
 use crate::dd::Dd;
-use crate::number::Number;
+use crate::number::{Stored, Value};
+use half::{bf16, f16};
 use layernorm::reference::{self, Affine};
 
 /// The truth about a row.
@@ -18,12 +19,12 @@ pub(crate) struct Exact {
     pub(crate) dx_unit: f64,
 }
 
-pub(crate) trait Oracle: Number {
+pub(crate) trait Oracle: Stored {
     fn exact(case: &Case<Self>, row: usize) -> Exact;
 }
 
 /// A parameter for each feature.
-pub(crate) fn spread<T: Number>(values: &Option<Vec<T>>, absent: f64, n: usize) -> Vec<f64> {
+pub(crate) fn spread<T: Value>(values: &Option<Vec<T>>, absent: f64, n: usize) -> Vec<f64> {
     match values {
         None => vec![absent; n],
         Some(values) => (0..n).map(|j| values[if values.len() == 1 { 0 } else { j }].wide()).collect(),
@@ -34,40 +35,48 @@ fn largest(values: impl Iterator<Item = f64>) -> f64 {
     values.fold(0.0, |max, value| max.max(value.abs()))
 }
 
-impl Oracle for f32 {
-    fn exact(case: &Case<f32>, row: usize) -> Exact {
-        let n = case.n;
-        let wide = |numbers: &[f32]| -> Vec<f64> {
-            numbers[row * n..(row + 1) * n].iter().map(|x| f64::from(*x)).collect()
-        };
-        let (x, dy) = (wide(&case.x), wide(&case.dy));
-        let (weight, bias) = (spread(&case.weight, 1.0, n), spread(&case.bias, 0.0, n));
-        let eps = f64::from(case.eps as f32);
-        let affine = Affine::new(&weight, &bias);
-        let (plain, out, back) = match case.norm {
-            Norm::Layer => (
-                reference::layer_norm(&x, n, Affine::NONE, eps),
-                reference::layer_norm(&x, n, affine, eps),
-                reference::layer_norm_backward(&dy, &x, n, affine, eps),
-            ),
-            Norm::Rms => (
-                reference::rms_norm(&x, n, Affine::NONE, eps),
-                reference::rms_norm(&x, n, affine, eps),
-                reference::rms_norm_backward(&dy, &x, n, affine, eps),
-            ),
-        };
-        let mean = out.mean.first().copied().unwrap_or(0.0);
-        let squares: f64 = x.iter().map(|x| (x - mean).powi(2)).sum();
-        let exact = |numbers: Vec<f64>| numbers.into_iter().map(Dd::new).collect();
-        Exact {
-            mean: Dd::new(mean),
-            deviation: (squares / n as f64).sqrt(),
-            rstd: Dd::new(out.rstd[0]),
-            x_hat: exact(plain.y),
-            y: exact(out.y),
-            dx: exact(back.dx),
-            dx_unit: out.rstd[0] * largest(weight.iter().zip(&dy).map(|(weight, dy)| weight * dy)),
-        }
+macro_rules! by_reference {
+    ($($t:ty),*) => {
+        $(impl Oracle for $t {
+            fn exact(case: &Case<$t>, row: usize) -> Exact {
+                of_reference(case, row)
+            }
+        })*
+    };
+}
+by_reference!(f32, f16, bf16);
+
+fn of_reference<E: Stored<Acc = f32>>(case: &Case<E>, row: usize) -> Exact {
+    let n = case.n;
+    let wide =
+        |numbers: &[E]| -> Vec<f64> { numbers[row * n..(row + 1) * n].iter().map(|x| x.wide()).collect() };
+    let (x, dy) = (wide(&case.x), wide(&case.dy));
+    let (weight, bias) = (spread(&case.weight, 1.0, n), spread(&case.bias, 0.0, n));
+    let eps = f64::from(case.eps as f32);
+    let affine = Affine::new(&weight, &bias);
+    let (plain, out, back) = match case.norm {
+        Norm::Layer => (
+            reference::layer_norm(&x, n, Affine::NONE, eps),
+            reference::layer_norm(&x, n, affine, eps),
+            reference::layer_norm_backward(&dy, &x, n, affine, eps),
+        ),
+        Norm::Rms => (
+            reference::rms_norm(&x, n, Affine::NONE, eps),
+            reference::rms_norm(&x, n, affine, eps),
+            reference::rms_norm_backward(&dy, &x, n, affine, eps),
+        ),
+    };
+    let mean = out.mean.first().copied().unwrap_or(0.0);
+    let squares: f64 = x.iter().map(|x| (x - mean).powi(2)).sum();
+    let exact = |numbers: Vec<f64>| numbers.into_iter().map(Dd::new).collect();
+    Exact {
+        mean: Dd::new(mean),
+        deviation: (squares / n as f64).sqrt(),
+        rstd: Dd::new(out.rstd[0]),
+        x_hat: exact(plain.y),
+        y: exact(out.y),
+        dx: exact(back.dx),
+        dx_unit: out.rstd[0] * largest(weight.iter().zip(&dy).map(|(weight, dy)| weight * dy)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Rows to test with: distributions, the rows that broke other libraries, and rows at the ends of the range.
 
 use crate::level::Effort;
-use crate::number::{Number, power_of_two};
+use crate::number::{Number, Stored, Value, power_of_two};
 use crate::random::Random;
 
 /// Shapes of a row.
@@ -70,8 +70,9 @@ pub(crate) fn with_mean(random: &mut Random, row: Vec<f64>, mean: f64) -> Vec<f6
     row.iter().map(|x| (x - centre) * per_deviation + mean * scale).collect()
 }
 
-pub(crate) fn rounded<T: Number>(row: &[f64]) -> Vec<T> {
-    row.iter().map(|x| T::of(*x)).collect()
+/// In the type; what is beyond its largest number becomes that.
+pub(crate) fn rounded<T: Value>(row: &[f64]) -> Vec<T> {
+    row.iter().map(|x| T::of(x.clamp(-T::GREATEST, T::GREATEST))).collect()
 }
 
 /// The rows of issue trackers, up to a length: each was answered wrongly by some library.
@@ -107,10 +108,10 @@ pub(crate) fn breaking(most: usize) -> Vec<Vec<f64>> {
 }
 
 /// Exponents to scale a row of about 1 by, so that it lies at the ends of the range of `T`.
-pub(crate) fn scales<T: Number>() -> Vec<i32> {
+pub(crate) fn scales<T: Stored>() -> Vec<i32> {
     let [smallest, largest] = T::EXPONENTS;
-    let [low, high] = T::RANGE_OF_V;
-    vec![
+    let [low, high] = <T::Acc as Number>::RANGE_OF_V;
+    let all = vec![
         largest - 2,
         largest - 20,
         largest / 2 + 10,
@@ -125,10 +126,12 @@ pub(crate) fn scales<T: Number>() -> Vec<i32> {
         smallest + 20,
         smallest + 3,
         smallest,
-    ]
+    ];
+    // The range of halves is less than that of the type that they accumulate in.
+    all.into_iter().filter(|exponent| (smallest..=largest - 2).contains(exponent)).collect()
 }
 
-pub(crate) fn scaled<T: Number>(row: &[f64], exponent: i32) -> Vec<T> {
+pub(crate) fn scaled<T: Value>(row: &[f64], exponent: i32) -> Vec<T> {
     let largest = row.iter().fold(0.0, |max: f64, x| max.max(x.abs()));
     let per = if largest > 0.0 { 1.0 / largest } else { 1.0 };
     row.iter().map(|x| T::of(x * per * 1.9 * power_of_two(exponent))).collect()

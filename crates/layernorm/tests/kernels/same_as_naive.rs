@@ -3,13 +3,13 @@
 use crate::case::{Case, Many, Norm, assert_same};
 use crate::level::{Effort, at, levels};
 use crate::naive;
-use crate::number::Number;
+use crate::number::{Number, Stored};
 use crate::random::Random;
 
-for_both!(every_short_row, around_blocks, every_number_of_rows, chunks_of_rows);
+for_all!(every_short_row, around_blocks, every_number_of_rows, chunks_of_rows);
 
 #[track_caller]
-fn check<T: Number>(case: &Case<T>) {
+fn check<T: Stored>(case: &Case<T>) {
     let expected = naive::run(case);
     for level in levels() {
         assert_same(&case.run(at(level)), &expected, || {
@@ -25,7 +25,7 @@ fn check<T: Number>(case: &Case<T>) {
 }
 
 /// All forms of the parameters, and rows of every kind.
-fn every_short_row<T: Number>() {
+fn every_short_row<T: Stored>() {
     let mut random = Random::new(1);
     let (step, repeats) = Effort::of((40, 1), (3, 1), (1, 3));
     for n in (1..=70).step_by(step) {
@@ -47,14 +47,14 @@ fn every_short_row<T: Number>() {
 }
 
 /// Lengths at both sides of whole blocks, for odd and even numbers of blocks.
-fn around_blocks<T: Number>() {
+fn around_blocks<T: Stored>() {
     let mut random = Random::new(2);
     let blocks: &[usize] =
         Effort::of(&[1], &[1, 2, 3, 5, 8], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 33]);
     let beside: &[isize] = Effort::of(&[9], &[-1, 0, 1], &[-33, -16, -1, 0, 1, 7, 8, 16, 31, 32, 100]);
     for blocks in blocks {
         for beside in beside {
-            let n = (blocks * T::B).checked_add_signed(*beside).unwrap();
+            let n = (blocks * <T::Acc as Number>::B).checked_add_signed(*beside).unwrap();
             for norm in Norm::BOTH.into_iter().skip(Effort::of(1, 0, 0)) {
                 let rows = 1 + random.below(Effort::of(1, 3, 6));
                 check(&Case::<T>::random(norm, rows, n, &mut random));
@@ -63,7 +63,7 @@ fn around_blocks<T: Number>() {
     }
 }
 
-fn every_number_of_rows<T: Number>() {
+fn every_number_of_rows<T: Stored>() {
     let mut random = Random::new(3);
     for rows in (Effort::of(9, 1, 1)..=40).step_by(Effort::of(40, 3, 1)) {
         for norm in Norm::BOTH {
@@ -76,7 +76,7 @@ fn every_number_of_rows<T: Number>() {
 }
 
 /// Numbers of chunks at both sides of powers of two.
-fn chunks_of_rows<T: Number>() {
+fn chunks_of_rows<T: Stored>() {
     let mut random = Random::new(4);
     let powers: &[usize] = Effort::of(&[8], &[64, 128], &[64, 128, 256, 512, 1024]);
     for power in powers {

@@ -4,11 +4,11 @@
 use crate::case::{self, Case, Many, Norm, Results, assert_same};
 use crate::level::{Effort, at, best, levels};
 use crate::naive::tree;
-use crate::number::{Number, bits, difference, power_of_two};
+use crate::number::{Number, Stored, Value, bits, difference, power_of_two};
 use crate::random::Random;
 use layernorm::{Gradients, ParamGradients, Rows, RowsMut, Run, StatsMut, StatsRef, Workspace};
 
-for_both!(
+for_all!(
     batch_size_and_position,
     alignment_and_stride,
     in_place,
@@ -21,7 +21,7 @@ for_both!(
 );
 
 /// Each row in batches of many sizes, at many places.
-fn batch_size_and_position<T: Number>() {
+fn batch_size_and_position<T: Stored>() {
     let mut random = Random::new(21);
     let sizes = Effort::of(vec![1, 3], vec![1, 2, 8, 100], vec![1, 2, 3, 7, 8, 9, 31, 64, 127, 300, 1000]);
     let all = *sizes.last().unwrap();
@@ -33,14 +33,17 @@ fn batch_size_and_position<T: Number>() {
             for size in &sizes {
                 let start = random.below(all - size + 1);
                 let part = whole.part(start..start + size);
-                let of_rows = |numbers: &[T], per: usize| numbers[start * per..(start + size) * per].to_vec();
+                fn of_rows<V: Copy>(numbers: &[V], per: usize, rows: std::ops::Range<usize>) -> Vec<V> {
+                    numbers[rows.start * per..rows.end * per].to_vec()
+                }
+                let rows = || start..start + size;
                 let centre = usize::from(norm == Norm::Layer);
                 let expected = Results {
-                    y: of_rows(&expected.y, n),
-                    m: of_rows(&expected.m, centre),
-                    c: of_rows(&expected.c, centre),
-                    rstd: of_rows(&expected.rstd, 1),
-                    dx: of_rows(&expected.dx, n),
+                    y: of_rows(&expected.y, n, rows()),
+                    m: of_rows(&expected.m, centre, rows()),
+                    c: of_rows(&expected.c, centre, rows()),
+                    rstd: of_rows(&expected.rstd, 1, rows()),
+                    dx: of_rows(&expected.dx, n, rows()),
                     dweight: vec![],
                     dbias: vec![],
                 };
@@ -59,7 +62,7 @@ struct Placed<T> {
     stride: usize,
 }
 
-impl<T: Number> Placed<T> {
+impl<T: Stored> Placed<T> {
     fn new(numbers: &[T], n: usize, stride: usize, offset: usize) -> Self {
         let rows = numbers.len() / n;
         let mut memory = vec![T::of(case::SENTINEL); rows * stride + offset + 64];
@@ -88,11 +91,12 @@ impl<T: Number> Placed<T> {
     #[track_caller]
     fn numbers(&self, rows: usize) -> Vec<T> {
         let mut numbers = vec![];
+        let sentinel = T::of(case::SENTINEL);
         for (i, value) in self.memory.iter().enumerate() {
             let at = i.checked_sub(self.start).map(|at| (at / self.stride, at % self.stride));
             match at {
                 Some((row, j)) if row < rows && j < self.n => numbers.push(*value),
-                _ => assert_eq!(value.wide(), case::SENTINEL, "written outside rows, at {i}"),
+                _ => assert_eq!(*value, sentinel, "written outside rows, at {i}"),
             }
         }
         numbers
@@ -100,7 +104,7 @@ impl<T: Number> Placed<T> {
 }
 
 /// Forward and backward with strides and offsets for x, dy, y and dx.
-pub(crate) fn run_placed<T: Number>(
+pub(crate) fn run_placed<T: Stored>(
     case: &Case<T>,
     strides: [usize; 4],
     offsets: [usize; 4],
@@ -131,7 +135,7 @@ pub(crate) fn run_placed<T: Number>(
     to
 }
 
-fn alignment_and_stride<T: Number>() {
+fn alignment_and_stride<T: Stored>() {
     let mut random = Random::new(22);
     let lengths: &[usize] = Effort::of(&[9], &[33, 257], &[1, 7, 16, 33, 64, 100, 257, 520]);
     for (n, norm) in lengths.iter().flat_map(|n| Norm::BOTH.map(|norm| (*n, norm))) {
@@ -149,7 +153,7 @@ fn alignment_and_stride<T: Number>() {
     }
 }
 
-fn in_place<T: Number>() {
+fn in_place<T: Stored>() {
     let mut random = Random::new(23);
     for n in Effort::of(vec![6], vec![40, 300], vec![1, 6, 32, 100, 256, 700, 3000]) {
         for norm in Norm::BOTH {
@@ -185,7 +189,7 @@ fn in_place<T: Number>() {
 }
 
 /// The backward pass of a case with chosen inputs and outputs; `to` keeps what is not asked for.
-fn backward_of<T: Number>(
+fn backward_of<T: Stored>(
     case: &Case<T>,
     to: &mut Results<T>,
     saved: bool,
@@ -210,22 +214,23 @@ fn backward_of<T: Number>(
 }
 
 /// The rows of a case, and rows at the edges of the fast range, where its two sides must agree.
-fn with_edges<T: Number>(norm: Norm, n: usize, random: &mut Random) -> Case<T> {
+fn with_edges<T: Stored>(norm: Norm, n: usize, random: &mut Random) -> Case<T> {
     let mut case = Case::<T>::random(norm, Effort::of(7, 16, 16), n, random);
-    let [low, high] = T::RANGE_OF_V;
+    let [low, high] = <T::Acc as Number>::RANGE_OF_V;
     for (row, x) in case.x.chunks_mut(n).enumerate().skip(4) {
         let edge = power_of_two(if row % 2 == 0 { high / 2 } else { low / 2 });
-        let near = 1.0 + (random.unit() - 0.5) * T::UNIT_ROUNDOFF * [1.0, 8.0, 1e6][row % 3];
+        let near = 1.0
+            + (random.unit() - 0.5) * <T::Acc as layernorm::Real>::UNIT_ROUNDOFF * [1.0, 8.0, 1e6][row % 3];
         let sign = |j: usize| if j.is_multiple_of(2) || row == 8 { 1.0 } else { -1.0 };
         x.iter_mut().enumerate().for_each(|(j, x)| *x = T::of(sign(j) * edge * near));
     }
-    let largest = T::LARGEST;
+    let largest = T::GREATEST;
     case.x[..n].fill(T::of(largest));
     case.x[n..2 * n].fill(T::of(largest / 7.0));
     Case { eps: random.pick(&[0.0, 0.0, 1e-30, 1e-5]), ..case }
 }
 
-fn statistics_saved_or_not<T: Number>() {
+fn statistics_saved_or_not<T: Stored>() {
     let mut random = Random::new(24);
     for n in Effort::of(vec![4], vec![34, 300], vec![1, 2, 4, 34, 256, 300, 520, 1024, 2000]) {
         for norm in Norm::BOTH {
@@ -247,13 +252,13 @@ fn statistics_saved_or_not<T: Number>() {
 }
 
 /// No output depends on which others are wanted; what is not wanted is not written.
-fn gradients_wanted_or_not<T: Number>() {
+fn gradients_wanted_or_not<T: Stored>() {
     let mut random = Random::new(25);
     for n in Effort::of(vec![4], vec![34, 300], vec![1, 4, 34, 300, 1024]) {
         for norm in Norm::BOTH {
             let mut case = with_edges::<T>(norm, n, &mut random);
             // Gradients whose sums are not finite, though they are.
-            case.dy[2 * n..4 * n].fill(T::of(T::LARGEST));
+            case.dy[2 * n..4 * n].fill(T::of(T::GREATEST));
             let full = case.run(best());
             let blank = Results {
                 y: full.y.clone(),
@@ -285,7 +290,7 @@ fn gradients_wanted_or_not<T: Number>() {
 }
 
 /// Outputs below, at and above 2 MiB, where they begin to be written past the cache.
-fn past_the_cache_or_not<T: Number>() {
+fn past_the_cache_or_not<T: Stored>() {
     if Effort::get() == Effort::Tiny {
         return; // Miri has no streaming stores.
     }
@@ -321,7 +326,7 @@ fn past_the_cache_or_not<T: Number>() {
 }
 
 /// Workers with their own rows, cut where the tree is, give nodes of the tree of the whole.
-fn shards<T: Number>() {
+fn shards<T: Stored>() {
     let mut random = Random::new(27);
     for rows in Effort::of(vec![12], vec![50, 200], vec![5, 16, 24, 50, 129, 200, 515]) {
         for shard_chunks in [1, 2, 4, 8].into_iter().step_by(Effort::of(4, 1, 1)) {
@@ -358,14 +363,14 @@ fn shards<T: Number>() {
 }
 
 /// The finished total is added once to what is there.
-fn accumulation<T: Number>() {
+fn accumulation<T: Stored>() {
     let mut random = Random::new(28);
     for many in Many::ALL.into_iter().skip(Effort::of(2, 0, 0)) {
         for norm in Norm::BOTH {
             let case = Case::<T>::random(norm, Effort::of(3, 30, 30), 19, &mut random)
                 .with_params([many; 2], &mut random);
             let total = case.run(best());
-            let given: Vec<T> = total.dweight.iter().map(|_| T::of(random.normal())).collect();
+            let given: Vec<T::Acc> = total.dweight.iter().map(|_| T::Acc::of(random.normal())).collect();
             for level in levels() {
                 let (mut dweight, mut dbias) = (given.clone(), given.clone());
                 let params = ParamGradients {
@@ -378,7 +383,9 @@ fn accumulation<T: Number>() {
                 let (x, dy) = (Rows::new(&case.x, 19).unwrap(), Rows::new(&case.dy, 19).unwrap());
                 let gradients = Gradients { dx: None, params: Some(params) };
                 case::backward(norm, [x, dy], case.params(), None, gradients, at(level)).unwrap();
-                let sum = |total: &[T]| -> Vec<T> { given.iter().zip(total).map(|(a, b)| *a + *b).collect() };
+                let sum = |total: &[T::Acc]| -> Vec<T::Acc> {
+                    given.iter().zip(total).map(|(a, b)| *a + *b).collect()
+                };
                 assert_eq!(difference("dweight", &dweight, &sum(&total.dweight)), None);
                 assert_eq!(difference("dbias", &dbias, &sum(&total.dbias)), None);
             }
@@ -387,7 +394,7 @@ fn accumulation<T: Number>() {
 }
 
 /// What a workspace holds from calls before never shows.
-fn a_used_workspace<T: Number>() {
+fn a_used_workspace<T: Stored>() {
     let mut random = Random::new(29);
     let mut workspace = Workspace::new();
     for _ in 0..Effort::of(2, 20, 60) {
@@ -405,9 +412,9 @@ mod threads {
     use super::*;
     use layernorm::Threads;
 
-    for_both!(any_number_of_threads);
+    for_all!(any_number_of_threads);
 
-    fn any_number_of_threads<T: Number>() {
+    fn any_number_of_threads<T: Stored>() {
         let mut random = Random::new(30);
         // A thread gets 32 Ki numbers at least.
         let shapes = Effort::of(

@@ -2,7 +2,10 @@
 //! [`kernel`].
 
 use crate::case::{Case, Operator};
-use layernorm::{Params, Real, Rows, RowsMut, Run, Stats, layer_norm, rms_norm};
+use layernorm::{
+    Lp, LpNorm, MeanVariance, Params, Real, Rows, RowsMut, Run, Stats, Workspace, layer_norm, lp_norm,
+    mean_variance_norm, rms_norm,
+};
 
 /// All outputs of a case, in ONNX's order.
 pub(crate) type Outputs = Vec<Vec<f64>>;
@@ -30,9 +33,8 @@ pub(crate) fn kernel(operator: Operator) -> Kernel {
         Operator::InstanceNorm | Operator::GroupNorm => {
             Kernel::Pending("no kernel by groups of channels yet")
         }
-        Operator::L2Norm => Kernel::Pending("no kernel that divides by the length yet"),
-        Operator::L1Norm => Kernel::Pending("no kernel that divides by a sum of magnitudes yet"),
-        Operator::MeanVarianceNorm => Kernel::Pending("no kernel with eps outside the root yet"),
+        Operator::L1Norm | Operator::L2Norm => runs!(lp),
+        Operator::MeanVarianceNorm => runs!(mean_variance),
     }
 }
 
@@ -59,6 +61,23 @@ fn rms<T: Number>(case: &Case) -> Outputs {
     let into = RowsMut::new(&mut y, features).expect("whole rows");
     rms_norm(Rows::new(&x, features).expect("whole rows"), params, into, None, Run::default())
         .expect("what fits");
+    vec![wide(&y)]
+}
+
+fn lp<T: Number>(case: &Case) -> Outputs {
+    let p = if case.operator == Operator::L1Norm { Lp::One } else { Lp::Two };
+    let of = LpNorm { shape: case.shape(), axis: case.axis(), p };
+    let x: Vec<T> = case.input(0);
+    let mut y = blank::<T>(x.len());
+    lp_norm(&x, of, &mut y, &mut Workspace::new(), Run::default()).expect("what fits");
+    vec![wide(&y)]
+}
+
+fn mean_variance<T: Number>(case: &Case) -> Outputs {
+    let of = MeanVariance { shape: case.shape(), axes: &case.axes(), ..MeanVariance::default() };
+    let x: Vec<T> = case.input(0);
+    let mut y = blank::<T>(x.len());
+    mean_variance_norm(&x, of, &mut y, &mut Workspace::new(), Run::default()).expect("what fits");
     vec![wide(&y)]
 }
 

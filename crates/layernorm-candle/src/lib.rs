@@ -1,0 +1,87 @@
+//! Layer normalization and its family for [candle](candle_core): the modules and functions of `candle_nn`, by the
+//! kernels of [`layernorm`].
+//!
+//! ```
+//! use candle_core::{DType, Device, Module, Var};
+//! use candle_nn::{VarBuilder, VarMap};
+//! use layernorm_candle::{LayerNorm, layer_norm}; // instead of candle_nn::{LayerNorm, layer_norm}
+//!
+//! let variables = VarMap::new();
+//! let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
+//! let norm: LayerNorm = layer_norm(4, 1e-5, vb)?;
+//! let x = Var::new(&[[40000f32, 40001., 40002., 40003.]], &Device::Cpu)?;
+//! let y = norm.forward(&x)?;
+//! let gradients = y.powf(3.)?.sum_all()?.backward()?;
+//! assert!(gradients.get(&x).is_some() && gradients.get(norm.weight()).is_some());
+//! # Ok::<(), candle_core::Error>(())
+//! ```
+//!
+//! In candle 0.11 that gradient of `x` is missing, without an error, and that `y` is wrong: its layer norm is not
+//! recorded, and takes the variance as the difference of two large numbers.
+//!
+//! # What a call does
+//! - **On the CPU** layer norm and RMS norm run our kernels on the tensor's own memory, as one operation of candle that
+//!   allocates its result and nothing else of that size. Nothing is copied as long as the features of a row lie side by
+//!   side: any contiguous tensor, a slice of one, and one whose axes before the last are swapped (heads and time, say).
+//!   Another layout is made contiguous first.
+//! - **Backward** is one call of the kernels that gives dx, dweight and dbias together. Candle's operations save
+//!   nothing, so the statistics are taken from `x` again; and rows that are not evenly spaced are copied here, because
+//!   dweight and dbias are sums over all rows in one order.
+//! - **Group and instance norm** are the same kernel over other rows, with weight and bias, one a channel, composed from
+//!   candle's operations. **Batch norm**, in training, is the kernel over a copy with channels first, and its statistics
+//!   are what a kernel saves; its evaluation is composed. **Add and norm**, **adaptive** and **QK norm** are the kernel, and
+//!   candle's additions and products around it.
+//! - **On CUDA or Metal** all is composed from candle's own operations (the mean taken twice, so that large means are
+//!   safe there too), which candle differentiates. The bounds and the bits of the kernels are not promised there. The
+//!   features `cuda` and `metal` are candle's: switch them on for `candle-core` and `candle-nn` in your crate.
+//! - **Gradients of gradients**: with candle's variable `CANDLE_GRAD_DO_NOT_DETACH` all is composed too, so these work.
+//!
+//! A gradient flows or there is an error; it is never lost in silence.
+//!
+//! # Types
+//! `f32` and `f64` are computed as they are. `f16` and `bf16` are converted to `f32`, and the result, rounded once, back
+//! to the type of `x`; candle records both, so gradients arrive in the types of their tensors. Parameters may have
+//! another float type than `x`, and are converted. Other types are errors.
+//!
+//! # Threads
+//! Rows are split over the threads of the caller's rayon pool once that pays; no bit depends on it.
+//!
+//! # Errors
+//! All are [`candle_core::Error`]s, whose messages carry both shapes. What a caller gives never makes a panic.
+//!
+//! # Files
+//! `ops/` has the functions, a file each with its formula; beside it lie the modules, a file each with its constructors.
+//! The rest is the road from a tensor to a kernel: `apply.rs` checks and chooses, `forward.rs` and `backward.rs` are the
+//! operations of candle, `rows.rs` finds the rows in memory, `norm.rs` names the kernels,
+//! `compose.rs` does without. `statistics.rs` is batch norm's.
+
+mod adaptive_norm;
+mod apply;
+mod backward;
+mod batch_norm;
+mod compose;
+mod error;
+mod forward;
+mod group_norm;
+mod instance_norm;
+mod layer_norm;
+mod norm;
+pub mod ops;
+mod qk_norm;
+mod rms_norm;
+mod rows;
+mod statistics;
+
+pub use adaptive_norm::{AdaptiveNorm, adaptive_norm};
+pub use batch_norm::{BatchNorm, batch_norm};
+pub use candle_nn::{BatchNormConfig, LayerNormConfig};
+pub use group_norm::{GroupNorm, group_norm};
+pub use instance_norm::{InstanceNorm, InstanceNormConfig, instance_norm};
+pub use layer_norm::{LayerNorm, layer_norm, layer_norm_no_bias};
+pub use qk_norm::{QkNorm, qk_norm, qk_norm_with};
+pub use rms_norm::{RmsNorm, rms_norm};
+
+/// The code of README.md, run as a test.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;

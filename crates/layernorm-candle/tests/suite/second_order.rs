@@ -1,0 +1,47 @@
+//! Gradients of gradients, which candle has where its variable is set before the program starts.
+
+use super::*;
+
+const VARIABLE: &str = "CANDLE_GRAD_DO_NOT_DETACH";
+
+/// The second derivative of each norm in a direction, against differences of the first. By itself it says nothing: the
+/// test below starts it with the variable.
+#[test]
+fn with_the_variable() -> Result<()> {
+    if std::env::var(VARIABLE).is_err() {
+        return Ok(());
+    }
+    for norm in NORMS {
+        let weight = variable(&[5], 2, DType::F64)?;
+        let direction = tensor(&[2, 5], 7, DType::F64)?;
+        let slope = |x: &Tensor| -> Result<Tensor> {
+            let gradients = norm.of(x, Some(&weight), None)?.tanh()?.sum_all()?.backward()?;
+            (gradient(&gradients, x) * &direction)?.sum_all()
+        };
+        let start = tensor(&[2, 5], 1, DType::F64)?;
+        let x = Var::from_tensor(&start)?;
+        let second = slope(&x)?.backward()?;
+        let got = values(gradient(&second, &x))?;
+        for (index, got) in got.into_iter().enumerate() {
+            let shifted = |step: f64| -> Result<f64> {
+                let mut values = values(&start)?;
+                values[index] += step;
+                let x = Var::from_vec(values, (2, 5), &CPU)?;
+                slope(&x)?.to_scalar()
+            };
+            let want = (shifted(1e-5)? - shifted(-1e-5)?) / 2e-5;
+            assert!((got - want).abs() <= 1e-5 * (1.0 + want.abs()), "{norm:?}: {got} and {want}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn are_right_with_the_variable() {
+    let this = std::env::current_exe().expect("the path of the tests");
+    let mut command = std::process::Command::new(this);
+    let output = command.args(["--exact", "second_order::with_the_variable"]).env(VARIABLE, "1").output();
+    let output = output.expect("the tests start");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
