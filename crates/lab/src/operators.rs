@@ -95,6 +95,8 @@ pub struct Able {
     pub strided: bool,
     /// Backward without the statistics that the forward pass saves.
     pub unsaved: bool,
+    /// Does the gradient of a number depend on all numbers that are normalised with it?
+    pub normalises: bool,
     /// Over a part of a batch, so that the parameters' gradients of the parts add up to those of the whole.
     pub shards: bool,
     /// With the parameters' gradients added to others.
@@ -108,6 +110,7 @@ impl Able {
         backward_in_place: &[(Slot::Dy, Slot::Dx)],
         strided: true,
         unsaved: true,
+        normalises: true,
         shards: true,
         accumulates: true,
     };
@@ -117,6 +120,7 @@ impl Able {
         backward_in_place: &[],
         strided: false,
         unsaved: true,
+        normalises: true,
         shards: false,
         accumulates: false,
     };

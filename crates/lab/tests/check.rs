@@ -52,12 +52,23 @@ fn a_level_that_is_not_here_is_no_success() {
 fn a_bench_gives_a_line_for_each_pass_and_number_of_threads() {
     let operators = "layer_norm,add_rms_norm";
     let shapes = "3x64,40x1000";
-    let arguments =
-        ["bench", "--shapes", shapes, "--operators", operators, "--threads", "1,2", "--rounds", "1", "--json"];
+    let arguments = [
+        "bench",
+        "--shapes",
+        shapes,
+        "--operators",
+        operators,
+        "--threads",
+        "1,2",
+        "--rounds",
+        "1",
+        "--json",
+    ];
     let output = run(&arguments);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let summary = json(&output);
-    let command = format!("layernorm bench --shapes {shapes} --operators {operators} --threads 1,2 --rounds 1");
+    let command =
+        format!("layernorm bench --shapes {shapes} --operators {operators} --threads 1,2 --rounds 1");
     assert_eq!(summary["command"], command);
     let rows = summary["rows"].as_array().unwrap();
     // Shapes, operators, directions, threads.

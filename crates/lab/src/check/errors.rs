@@ -6,8 +6,8 @@ use super::{Checker, Equal};
 use crate::error::Error;
 use crate::interrupt;
 use crate::operators::{
-    Extent, Flag, Given, How, Kind, Mode, Number, Operator, Options, Order, Problem, Slot, Tensors, Types,
-    View,
+    Acc, Extent, Flag, Given, How, Kind, Mode, Number, Operator, Options, Order, Problem, Slot, Tensors,
+    Types, View,
 };
 use indicatif::ProgressBar;
 use layernorm::{Level, Run, Threads};
@@ -210,10 +210,9 @@ impl Sets<'_> {
         let entries = 1 + turn % 5;
         for slot in operator.reads() {
             let extent = (operator.extent)(slot);
-            // Where nothing may be added to x, it's taken as it is.
             let len = if extent == Extent::Entries { entries * n } else { problem.len(extent) };
             let numbers: Option<Vec<f64>> = if slot == operator.input() {
-                Some(self.arranged::<T>(&problem))
+                Some(self.arranged(&problem, room::<T>(operator)))
             } else if slot == operator.output_gradient() {
                 Some(gradient(&problem, self.turn, draw))
             } else {
@@ -226,7 +225,11 @@ impl Sets<'_> {
                         Some((0..len).map(|_| if draw.below(4) == 0 { 0.0 } else { 4.0 / 3.0 }).collect())
                     }
                     Slot::BranchBias if turn % 3 < 2 || self.scale == 0.0 => None,
-                    Slot::Residual => Some((0..len).map(|_| draw.normal() * self.scale).collect()),
+                    Slot::Residual => {
+                        let largest = room::<T>(operator);
+                        let number = |_| (draw.normal() * self.scale).clamp(-largest, largest);
+                        Some((0..len).map(number).collect())
+                    }
                     Slot::RunningMean => Some((0..len).map(|_| draw.normal() * self.scale).collect()),
                     Slot::RunningVar => Some((0..len).map(|_| draw.power_of_ten(-2.0, 2.0)).collect()),
                     _ => {
@@ -248,14 +251,25 @@ impl Sets<'_> {
         (problem, tensors)
     }
 
-    /// The sets where the operator looks for them, none of them beyond what the type can hold.
-    fn arranged<T: Types>(&self, problem: &Problem) -> Vec<f64> {
-        let (n, largest) = (problem.features(), T::E::LARGEST);
+    /// The sets where the operator looks for them, none of them beyond what there is room for.
+    fn arranged(&self, problem: &Problem, largest: f64) -> Vec<f64> {
+        let n = problem.features();
         let mut x = vec![0.0; self.x.len()];
         for (i, value) in self.x.iter().enumerate() {
             x[problem.place(i / n, i % n)] = value.clamp(-largest, largest);
         }
         x
+    }
+}
+
+/// The largest number that an operator can take without leaving its type, whose results could be anything: where there
+/// is a residual, a sum must fit, and where there is a gate, sums of products.
+fn room<T: Types>(operator: &Operator) -> f64 {
+    let reads = |slot| operator.reads().any(|reads| reads == slot);
+    match (reads(Slot::Residual), reads(Slot::Gate)) {
+        (_, true) => (T::E::LARGEST / 64.0).min(Acc::<T>::LARGEST * 1e-12),
+        (true, _) => T::E::LARGEST / 4.0,
+        _ => T::E::LARGEST,
     }
 }
 

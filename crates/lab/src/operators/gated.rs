@@ -40,6 +40,7 @@ pub const RESIDUAL: Operator = Operator {
     able: Able {
         in_place: &[(Slot::Residual, Slot::ResidualOut)],
         backward_in_place: &[],
+        normalises: false,
         shards: false,
         ..Able::ALL
     },

@@ -61,14 +61,24 @@ const fn single(value: f64) -> f32 {
 const fn double(value: f32) -> f64 {
     value as f64
 }
+/// As an f32 from which rounding to a half gives what rounding `value` to it would: towards zero, and where anything is
+/// lost, the last bit is set. (`from_f64` of both halves drops the last 32 bits before it rounds.)
+fn odd(value: f64) -> f32 {
+    let nearest = single(value);
+    if f64::from(nearest) == value || value.is_nan() {
+        return nearest;
+    }
+    let away = f64::from(nearest).abs() > value.abs();
+    f32::from_bits((nearest.to_bits() - u32::from(away)) | 1)
+}
 const fn same(value: f64) -> f64 {
     value
 }
 
 number!(f32, F32, single, double);
 number!(f64, F64, same, same);
-number!(f16, F16, f16::from_f64, f16::to_f64_const);
-number!(bf16, BF16, bf16::from_f64, bf16::to_f64_const);
+number!(f16, F16, |value| f16::from_f32(odd(value)), f16::to_f64_const);
+number!(bf16, BF16, |value| bf16::from_f32(odd(value)), bf16::to_f64_const);
 
 /// An index, for the operators that pick parameters by one.
 impl Number for usize {
@@ -166,4 +176,24 @@ types! {
     WideResidual<f16>, f16_wide_residual: f16, f32, f32, Self, "f16, f32 residual";
     /// Halves with the exponents of f32, parameters and residual in f32.
     WideResidual<bf16>, bf16_wide_residual: bf16, f32, f32, Self, "bf16, f32 residual";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn halves_are_rounded_to_nearest_even() {
+        // Half way, and a little more than half a way in bits that an f32 has, or only an f64.
+        let half_way = 1.0 + 2f64.powi(-8);
+        for (value, up) in [(half_way, 0), (half_way + 2f64.powi(-23), 1), (half_way + 2f64.powi(-52), 1)] {
+            assert_eq!(bf16::narrow(value).to_bits(), bf16::ONE.to_bits() + up, "{value}");
+        }
+        let half_way = 1.0 + 2f64.powi(-11);
+        for (value, up) in [(half_way, 0), (half_way + 2f64.powi(-23), 1), (half_way - 2f64.powi(-52), 0)] {
+            assert_eq!(f16::narrow(value).to_bits(), f16::ONE.to_bits() + up, "{value}");
+        }
+        assert_eq!(f16::narrow(1e9), f16::INFINITY);
+        assert_eq!(bf16::narrow(-1e300), bf16::NEG_INFINITY);
+    }
 }
