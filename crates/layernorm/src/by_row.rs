@@ -20,10 +20,10 @@ pub(crate) mod branch;
 pub(crate) mod columns;
 pub(crate) mod forward;
 pub(crate) mod groups;
-mod last_pass;
+pub(crate) mod last_pass;
 pub(crate) mod quantised;
 mod stage;
-mod totals;
+pub(crate) mod totals;
 
 use crate::affine::{Affine, Parameters, Register, Scratch};
 use crate::element::private::Stored;
@@ -38,7 +38,7 @@ use std::marker::PhantomData;
 
 /// Outputs of this many bytes are written past the cache: they would not stay in it, and a write through
 /// the cache reads its line first.
-const STREAM_FROM: usize = 2 << 20;
+pub(crate) const STREAM_FROM: usize = 2 << 20;
 
 /// How far ahead of a pass that reads memory in order to prefetch, in bytes.
 const AHEAD: usize = 1024;
@@ -130,9 +130,9 @@ impl<T: Real> Columns<Target<'_, T>> {
 
 /// x_hat in registers.
 #[derive(Clone, Copy)]
-struct Standardise<V, K> {
+pub(crate) struct Standardise<V, K> {
     m: V,
-    rstd: V,
+    pub(crate) rstd: V,
     shift: V,
     kind: PhantomData<K>,
 }
@@ -144,8 +144,15 @@ impl<V: Copy, K: Kind> Standardise<V, K> {
         Self { m: s.splat(of.m), rstd: s.splat(of.rstd), shift: s.splat(shift), kind: PhantomData }
     }
 
+    /// Of m, c and rstd in registers, each lane by itself.
     #[inline(always)]
-    fn apply<T: Real, S: Vector<T, V = V>>(self, s: S, x: V) -> V {
+    pub(crate) fn of_lanes<T: Real, S: Vector<T, V = V>>(s: S, [m, c, rstd]: [V; 3]) -> Self {
+        let shift = s.fnma(c, rstd, s.splat(T::from_f64(-0.0)));
+        Self { m, rstd, shift, kind: PhantomData }
+    }
+
+    #[inline(always)]
+    pub(crate) fn apply<T: Real, S: Vector<T, V = V>>(self, s: S, x: V) -> V {
         let deviation = if K::CENTRED { s.sub(x, self.m) } else { x };
         s.fma(deviation, self.rstd, self.shift)
     }
@@ -210,7 +217,7 @@ pub(crate) unsafe fn load<T: Real, S: Vector<T>>(s: S, from: *const T, at: usize
 /// # Safety
 /// `to` is valid for writes of `at + count` numbers.
 #[inline(always)]
-unsafe fn store<T: Real, S: Vector<T>>(s: S, to: *mut T, at: usize, count: usize, v: S::V) {
+pub(crate) unsafe fn store<T: Real, S: Vector<T>>(s: S, to: *mut T, at: usize, count: usize, v: S::V) {
     // SAFETY: the caller's.
     unsafe { if count == S::WIDTH { s.store(to.add(at), v) } else { s.store_first(to.add(at), v, count) } }
 }
@@ -222,7 +229,7 @@ struct Sum<E>(Place<E>);
 struct Squares<E>(Place<E>);
 
 /// What is left of a row without `m`: its sum, and the sum of its squares.
-struct Deviations<E, V>(Place<E>, V);
+pub(crate) struct Deviations<E, V>(pub(crate) Place<E>, pub(crate) V);
 
 impl<E: Element, S: Memory<E>> Terms<E::Acc, S> for Sum<E> {
     const SUMS: usize = 1;

@@ -1,5 +1,7 @@
 //! The types that numbers are stored in.
 
+use crate::by_column::backward::Backward as BatchBackward;
+use crate::by_column::forward::{Forward as BatchForward, Keep};
 use crate::by_row::{Centred, Statistics, Uncentred, backward::Backward, forward::Forward};
 use crate::by_row::{branch::Branch, columns::ColumnSums, groups::Sums, quantised::Quantised};
 use crate::rows::{Mixed, MixedMut};
@@ -88,6 +90,7 @@ pub(crate) mod private {
     )]
 
     use super::*;
+    use crate::ParamGradients;
 
     /// Is it `E` itself?
     pub trait Beside<E: Element>: Sized {
@@ -170,6 +173,24 @@ pub(crate) mod private {
         where
             Self: Element;
 
+        fn batch_train(
+            call: BatchForward<'_, Self>,
+            keep: Keep<'_, Self::Acc>,
+            run: Run,
+        ) -> Result<(), Error>
+        where
+            Self: Element;
+        fn batch_given(call: &BatchForward<'_, Self>, of: [&[Self::Acc]; 3], run: Run) -> Result<(), Error>
+        where
+            Self: Element;
+        fn batch_backward<'a>(
+            call: BatchBackward<'a, Self>,
+            params: ParamGradients<'a, Self::Acc>,
+            run: Run,
+        ) -> Result<(), Error>
+        where
+            Self: Element;
+
         fn run_portable<B: Body<Self>>(body: B, s: Portable) -> B::Output
         where
             Self: Element;
@@ -240,6 +261,31 @@ pub(crate) mod private {
                 #[inline(never)]
                 fn quantised(call: &Quantised<'_, Self>, run: Run) -> Result<(), Error> {
                     call.run_rows(run)
+                }
+
+                #[inline(never)]
+                fn batch_train(
+                    call: BatchForward<'_, Self>,
+                    keep: Keep<'_, <Self as Element>::Acc>,
+                    run: Run,
+                ) -> Result<(), Error> {
+                    call.train_here(keep, run)
+                }
+                #[inline(never)]
+                fn batch_given(
+                    call: &BatchForward<'_, Self>,
+                    of: [&[<Self as Element>::Acc]; 3],
+                    run: Run,
+                ) -> Result<(), Error> {
+                    call.given_here(of, run)
+                }
+                #[inline(never)]
+                fn batch_backward<'a>(
+                    call: BatchBackward<'a, Self>,
+                    params: ParamGradients<'a, <Self as Element>::Acc>,
+                    run: Run,
+                ) -> Result<(), Error> {
+                    call.run_here(params, run)
                 }
 
                 #[inline(always)]

@@ -138,6 +138,52 @@ pub enum Error {
         /// The scale that was given.
         scale: f32,
     },
+    /// A batch without channels or positions.
+    #[error("{channels} channels of {positions} positions: there is nothing to normalise")]
+    NoChannels {
+        /// Channels of a sample.
+        channels: usize,
+        /// Positions of a channel.
+        positions: usize,
+    },
+    /// A number of things that is not a multiple of what it must be cut into.
+    #[error("{len} {what} cannot be cut into {parts}")]
+    Divide {
+        /// Things of what kind.
+        what: &'static str,
+        /// How many.
+        len: usize,
+        /// What should divide it.
+        parts: usize,
+    },
+    /// Training batch norm over fewer numbers a channel than two: their variance says nothing.
+    #[error("a channel has {got} values where training needs {expected}")]
+    Count {
+        /// The least number of values.
+        expected: usize,
+        /// How many there are in the batch, over all its ranks.
+        got: usize,
+    },
+    /// A momentum that is no weight.
+    #[error("momentum is {momentum}, which is not in 0..=1")]
+    Momentum {
+        /// The momentum that was given.
+        momentum: f64,
+    },
+    /// A running variance that is negative.
+    #[error("the running variance of channel {channel} is {var}, which is less than 0")]
+    Variance {
+        /// The channel.
+        channel: usize,
+        /// Its variance.
+        var: f64,
+    },
+    /// A rank of a batch that is spread over several takes no part any more.
+    #[error("the batch's ranks cannot be gathered: {why}")]
+    Reducer {
+        /// What happened.
+        why: String,
+    },
     /// An instruction-set level that this machine does not have.
     #[error("level {asked} is not available here: the best is {best}")]
     Level {

@@ -27,6 +27,9 @@
 mod adaptive;
 mod add_norm;
 mod affine;
+mod batch;
+mod batch_norm;
+mod by_column;
 mod by_row;
 mod conditional;
 mod convert;
@@ -49,9 +52,11 @@ mod rms_norm;
 mod rms_params;
 mod rows;
 mod run;
+mod running;
 mod scale_norm;
 mod sets;
 mod stats;
+mod sync;
 mod threads;
 mod vector;
 mod weight_norm;
@@ -67,6 +72,13 @@ pub use add_norm::{
     AddGradients, BiasGradient, Branch, Normalise, Residual, Upstream, add_layer_norm,
     add_layer_norm_backward, add_layer_norm_in_place, add_rms_norm, add_rms_norm_backward,
     add_rms_norm_in_place,
+};
+pub use batch::{Batch, BatchMut, Valid};
+pub use batch_norm::{
+    BatchGradients, BatchNorm, Folded, Trained, Training, batch_norm_eval, batch_norm_eval_backward,
+    batch_norm_eval_backward_in_place, batch_norm_eval_in_place, batch_norm_fold, batch_norm_folded,
+    batch_norm_train, batch_norm_train_backward, batch_norm_train_backward_in_place,
+    batch_norm_train_in_place,
 };
 pub use conditional::{
     ConditionalGradients, RowsByIndex, Table, TableGradients, conditional_layer_norm,
@@ -100,11 +112,13 @@ pub use rms_norm::{RmsNorm, rms_norm, rms_norm_backward, rms_norm_backward_in_pl
 pub use rms_params::{Epsilon, RmsParams};
 pub use rows::{Rows, RowsMut};
 pub use run::{Run, Threads};
+pub use running::{Convention, RunningMut, RunningRef, RunningStats};
 pub use scale_norm::{
     l2_norm, l2_norm_backward, l2_norm_backward_in_place, l2_norm_in_place, scale_norm, scale_norm_backward,
     scale_norm_backward_in_place, scale_norm_in_place,
 };
 pub use stats::{Stats, StatsMut, StatsRef};
+pub use sync::{LocalReducer, Reducer};
 pub use weight_norm::{
     WeightNorm, WeightNormGradients, WeightNormInit, weight_norm, weight_norm_backward, weight_norm_init,
 };

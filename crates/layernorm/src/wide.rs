@@ -15,6 +15,7 @@ use crate::order::Carry;
 use crate::real::private::Number;
 use crate::rows::Place;
 use crate::{Element, Real};
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// 2^exponent, for exponents of normal numbers.
@@ -79,32 +80,61 @@ fn block<T: Real>(positions: Range<usize>, term: impl Fn(usize) -> [f64; 2]) -> 
     lanes[0]
 }
 
+/// In which order terms are added.
+pub(crate) trait Order {
+    /// The sum of all terms. A term is `a * b`, added by one fma.
+    fn sum(&self, term: impl Fn(usize) -> [f64; 2]) -> f64;
+    /// The largest absolute value; NaN is skipped.
+    fn largest(&self, value: impl Fn(usize) -> f64) -> f64;
+}
+
+/// The order of a row of so many numbers.
+struct OfRow<T>(usize, PhantomData<T>);
+
+impl<T: Real> Order for OfRow<T> {
+    fn sum(&self, term: impl Fn(usize) -> [f64; 2]) -> f64 {
+        sum::<T>(self.0, term)
+    }
+
+    fn largest(&self, value: impl Fn(usize) -> f64) -> f64 {
+        largest(self.0, value)
+    }
+}
+
 /// Statistics of a row: x is scaled by 2^-x_exponent, its deviations and 1 / r by 2^-d_exponent.
-struct Wide {
+pub(crate) struct Wide {
     x_exponent: i32,
-    d_exponent: i32,
+    pub(crate) d_exponent: i32,
     m: f64,
     c: f64,
-    r: f64,
+    /// The variance, scaled as its root would be.
+    var: f64,
+    pub(crate) r: f64,
     /// What a gradient along x_hat is multiplied by.
     along: f64,
 }
 
 impl Wide {
+    /// Of a row.
     fn new<T: Real, K: Kind>(form: &Form<T>, x: impl Fn(usize) -> f64) -> Self {
-        let n = form.used;
-        let x_exponent = exponent(largest(n, &x));
-        let mut of = Self { x_exponent, d_exponent: x_exponent, m: 0.0, c: 0.0, r: 0.0, along: 1.0 };
+        Self::of::<T, K>(form, &OfRow::<T>(form.used, PhantomData), x)
+    }
+
+    /// Of numbers in an order of their own.
+    pub(crate) fn of<T: Real, K: Kind>(form: &Form<T>, order: &impl Order, x: impl Fn(usize) -> f64) -> Self {
+        let x_exponent = exponent(order.largest(&x));
+        let mut of =
+            Self { x_exponent, d_exponent: x_exponent, m: 0.0, c: 0.0, var: 0.0, r: 0.0, along: 1.0 };
         if K::CENTRED {
-            of.m = sum::<T>(n, |i| [scale(x(i), -x_exponent), 1.0]) / form.count as f64;
+            of.m = order.sum(|i| [scale(x(i), -x_exponent), 1.0]) / form.count as f64;
         }
-        let mut var = of.variance::<T, K>(form, &x);
+        let mut var = of.variance::<T, K>(form, order, &x);
         if K::CENTRED && var < of.c * of.c {
             of.m += scale(of.c, of.d_exponent - x_exponent);
-            var = of.variance::<T, K>(form, &x);
+            var = of.variance::<T, K>(form, order, &x);
         }
-        let var = if var < 0.0 { 0.0 } else { var };
-        [of.r, of.along] = of.reciprocal(var, form.divisor, form.eps.to_f64());
+        of.var = if var < 0.0 { 0.0 } else { var };
+        [of.r, of.along] = of.reciprocal(of.var, form.divisor, form.eps.to_f64());
         of
     }
 
@@ -126,28 +156,39 @@ impl Wide {
         scale(scale(x, -self.x_exponent) - self.m, self.x_exponent - self.d_exponent)
     }
 
-    fn variance<T: Real, K: Kind>(&mut self, form: &Form<T>, x: &impl Fn(usize) -> f64) -> f64 {
-        let (n, count, eps) = (form.used, form.count as f64, form.eps.to_f64());
+    fn variance<T: Real, K: Kind>(
+        &mut self,
+        form: &Form<T>,
+        order: &impl Order,
+        x: &impl Fn(usize) -> f64,
+    ) -> f64 {
+        let (count, eps) = (form.count as f64, form.eps.to_f64());
         // The scale of the deviations, or of eps where that is more: then var or eps is about 1.
         self.d_exponent = self.x_exponent;
-        let spread = largest(n, |i| self.deviation(x(i)));
+        let spread = order.largest(|i| self.deviation(x(i)));
         let spread = (spread > 0.0).then(|| exponent(spread) + self.x_exponent);
         let root = if form.divisor == Divisor::Inside { 2 } else { 1 };
         let floor = (eps > 0.0).then(|| exponent(eps) / root);
         self.d_exponent = spread.max(floor).unwrap_or(self.x_exponent);
 
-        let mean_square = sum::<T>(n, |i| [self.deviation(x(i)); 2]) / count;
+        let mean_square = order.sum(|i| [self.deviation(x(i)); 2]) / count;
         if K::CENTRED {
-            self.c = sum::<T>(n, |i| [self.deviation(x(i)), 1.0]) / count;
+            self.c = order.sum(|i| [self.deviation(x(i)), 1.0]) / count;
         }
         (-self.c).mul_add(self.c, mean_square)
     }
 
-    fn x_hat(&self, x: f64) -> f64 {
+    pub(crate) fn x_hat(&self, x: f64) -> f64 {
         self.deviation(x).mul_add(self.r, -(self.c * self.r))
     }
 
-    fn moments<T: Real>(&self) -> Moments<T> {
+    /// The variance, as it is.
+    pub(crate) fn variance_unscaled(&self) -> f64 {
+        scale(self.var, 2 * self.d_exponent)
+    }
+
+    /// As they are saved.
+    pub(crate) fn moments<T: Real>(&self) -> Moments<T> {
         let mean = scale(self.m, self.x_exponent);
         let m = T::from_f64(mean);
         Moments {

@@ -129,7 +129,7 @@ impl<T: Real> GroupSums<'_, T> {
             let memory = workspace.room(room);
             for group in 0..count {
                 let split = split(group, parts_of(len(group)))?;
-                let totals = split.totals_in(memory)?;
+                let totals = split.totals_in(memory);
                 take(level, split, totals, rows);
                 finish(group, totals);
             }
@@ -145,7 +145,7 @@ impl<T: Real> GroupSums<'_, T> {
                 let memory = unsafe { std::slice::from_raw_parts_mut(memory.row(part), room) };
                 // They fit, or there had been an error above.
                 let Ok(split) = split(group, 1) else { continue };
-                let Ok(totals) = split.totals_in(memory) else { continue };
+                let totals = split.totals_in(memory);
                 rows(level, split.rows(0), Some(totals.of_part(0)));
                 finish(group, totals);
             }

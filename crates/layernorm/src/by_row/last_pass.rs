@@ -7,7 +7,7 @@ use crate::vector::{LINE, Memory, Work};
 use std::marker::PhantomData;
 
 /// What a last pass does.
-pub(super) trait Write<E: Element, S: Memory<E>>: Copy {
+pub(crate) trait Write<E: Element, S: Memory<E>>: Copy {
     /// `count` numbers from `at` on, past the cache if `stream`.
     ///
     /// # Safety
@@ -17,7 +17,7 @@ pub(super) trait Write<E: Element, S: Memory<E>>: Copy {
 }
 
 /// `write` over the numbers of a row from `at` on.
-pub(super) struct LastPass<E, W> {
+pub(crate) struct LastPass<E, W> {
     write: W,
     elements: PhantomData<E>,
     at: usize,
@@ -32,7 +32,7 @@ impl<E: Element, W> LastPass<E, W> {
     /// # Safety
     /// The row has `n >= at` numbers, and so has the output.
     #[inline(always)]
-    pub(super) unsafe fn start<S: Memory<E>>(
+    pub(crate) unsafe fn start<S: Memory<E>>(
         s: S,
         write: W,
         at: usize,
@@ -55,7 +55,7 @@ impl<E: Element, W> LastPass<E, W> {
     /// # Safety
     /// The row is as it was at the start.
     #[inline(always)]
-    pub(super) unsafe fn finish<S: Memory<E>>(&mut self, s: S)
+    pub(crate) unsafe fn finish<S: Memory<E>>(&mut self, s: S)
     where
         W: Write<E, S>,
     {
@@ -75,7 +75,7 @@ impl<E: Element, W> LastPass<E, W> {
     /// # Safety
     /// The row is as it was at the start.
     #[inline(always)]
-    pub(super) unsafe fn run<S: Memory<E>>(&mut self, s: S)
+    pub(crate) unsafe fn run<S: Memory<E>>(&mut self, s: S)
     where
         W: Write<E, S>,
     {

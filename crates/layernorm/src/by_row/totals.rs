@@ -57,6 +57,12 @@ impl Split {
         self.parts
     }
 
+    /// The same rows with so many features.
+    pub(crate) fn of_features(mut self, features: usize) -> Self {
+        self.shape.features = features;
+        self
+    }
+
     /// The rows of a part.
     pub(crate) fn rows(&self, part: usize) -> Range<usize> {
         let shards = share(part, self.parts, self.shards);
@@ -88,36 +94,36 @@ impl Split {
         chunks.ilog2() as usize + 3
     }
 
-    /// How long a half of a node is, and how much memory all take.
-    fn extent<T: Real>(&self) -> Result<(usize, usize), Error> {
+    /// The totals, in the memory of `workspace`.
+    pub(crate) fn totals<'a, T: Real>(self, workspace: &'a mut Workspace<T>) -> Result<Totals<'a, T>, Error> {
+        Ok(self.totals_in(workspace.room(self.room::<T>()?)))
+    }
+
+    /// Numbers that the totals take.
+    pub(crate) fn room<T>(&self) -> Result<usize, Error> {
         let line = LINE / size_of::<T>();
+        let (nodes, half) = self.nodes::<T>();
+        let len = nodes.checked_mul(2 * half).and_then(|len| len.checked_add(line));
+        len.ok_or(Error::Overflow { rows: nodes, stride: 2 * half })
+    }
+
+    /// Their nodes, and half of the length of one.
+    fn nodes<T>(&self) -> (usize, usize) {
         // Of no rows there are no nodes, however long they would be.
         let (nodes, features) = match self.shards {
             0 => (0, 0),
             shards => (self.parts * self.slots() + shards, self.shape.features),
         };
-        let half = features.next_multiple_of(line);
-        let len = nodes.checked_mul(2 * half).and_then(|len| len.checked_add(line));
-        Ok((half, len.ok_or(Error::Overflow { rows: nodes, stride: 2 * half })?))
+        (nodes, features.next_multiple_of(LINE / size_of::<T>()))
     }
 
-    /// The memory that the totals need, in numbers.
-    pub(crate) fn room<T: Real>(&self) -> Result<usize, Error> {
-        Ok(self.extent::<T>()?.1)
-    }
-
-    /// The totals, in the memory of `workspace`.
-    pub(crate) fn totals<'a, T: Real>(self, workspace: &'a mut Workspace<T>) -> Result<Totals<'a, T>, Error> {
-        let room = self.room::<T>()?;
-        self.totals_in(workspace.room(room))
-    }
-
-    /// The totals, in memory that has [`Split::room`].
-    pub(crate) fn totals_in<'a, T: Real>(self, memory: &'a mut [T]) -> Result<Totals<'a, T>, Error> {
-        let (half, len) = self.extent::<T>()?;
-        let memory = &mut memory[..len];
+    /// The totals, in memory that has their [`Split::room`].
+    pub(crate) fn totals_in<T: Real>(self, memory: &mut [T]) -> Totals<'_, T> {
+        let (nodes, half) = self.nodes::<T>();
         let aligned = memory.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
-        Ok(Totals { split: self, half, nodes: Target::every(&mut memory[aligned..], 2 * half) })
+        let memory = &mut memory[aligned..];
+        assert!(memory.len() >= nodes * 2 * half, "the memory has the room");
+        Totals { split: self, half, nodes: Target::every(memory, 2 * half) }
     }
 }
 
@@ -186,6 +192,36 @@ impl<'a, T: Real> Totals<'a, T> {
         }
     }
 
+    /// Finish the tree over the shards: the totals of both halves, unless there were no rows.
+    #[inline(always)]
+    pub(crate) fn total<S: Vector<T>>(self, s: S) -> Option<[&'a [T]; 2]> {
+        let (n, shards) = (self.split.shape.features, self.split.shards);
+        let mut carry = Carry::starting_at(self.split.first_shard);
+        let mut waiting = [0; usize::BITS as usize];
+        for shard in 0..shards {
+            let step = carry.push();
+            for level in step.absorb {
+                // SAFETY: two shards' nodes; all parts are done.
+                unsafe { self.add(s, self.shard(shard), self.shard(waiting[level])) };
+            }
+            waiting[step.level] = shard;
+        }
+        let mut left = carry.finish();
+        let mut total = left.next().map(|level| waiting[level]);
+        for level in left {
+            if let Some(right) = total.replace(waiting[level]) {
+                // SAFETY: as above.
+                unsafe { self.add(s, self.shard(waiting[level]), self.shard(right)) };
+            }
+        }
+        total.map(|shard| {
+            // SAFETY: the node exists, with `n` numbers in each half; every chunk has written them.
+            unsafe {
+                self.node(self.shard(shard)).map(|half| std::slice::from_raw_parts(half.cast_const(), n))
+            }
+        })
+    }
+
     /// Finish the tree over the shards, and write its total to (or add it to) the outputs there are.
     pub(crate) fn finish(self, level: Level, outputs: [Option<&mut [T]>; 2], accumulate: bool) {
         dispatch(level, Finish { totals: self, outputs, accumulate });
@@ -204,42 +240,31 @@ impl<T: Real> Body<T> for Finish<'_, '_, T> {
     #[inline(always)]
     fn run<S: Memory<T>>(self, s: S) {
         let Self { totals, outputs, accumulate } = self;
-        let (n, shards) = (totals.split.shape.features, totals.split.shards);
-        let mut carry = Carry::starting_at(totals.split.first_shard);
-        let mut waiting = [0; usize::BITS as usize];
-        for shard in 0..shards {
-            let step = carry.push();
-            for level in step.absorb {
-                // SAFETY: two shards' nodes; all parts are done.
-                unsafe { totals.add(s, totals.shard(shard), totals.shard(waiting[level])) };
-            }
-            waiting[step.level] = shard;
-        }
-        let mut left = carry.finish();
-        let mut total = left.next().map(|level| waiting[level]);
-        for level in left {
-            if let Some(right) = total.replace(waiting[level]) {
-                // SAFETY: as above.
-                unsafe { totals.add(s, totals.shard(waiting[level]), totals.shard(right)) };
-            }
-        }
-        let total = total.map(|shard| {
-            // SAFETY: the node exists, with `n` numbers in each half; every chunk has written them.
-            unsafe { totals.node(totals.shard(shard)).map(|half| std::slice::from_raw_parts(half, n)) }
-        });
-        for (i, output) in outputs.into_iter().enumerate() {
-            let Some(output) = output else { continue };
-            // Of no rows there is no total.
-            let total = total.map(|halves| halves[i]);
-            match total {
-                None => give(output, [T::from_f64(0.0)].iter().cycle(), accumulate),
-                Some(total) if output.len() == n => give(output, total.iter(), accumulate),
-                Some(total) => {
-                    let terms = Sum(Place::own(total.as_ptr()));
-                    // SAFETY: a total has `n` numbers.
-                    let [sum, _] = unsafe { sums::<_, _, _, _, 1>(s, n, &terms, &mut Nothing) };
-                    give(output, [sum].iter(), accumulate);
-                }
+        let total = totals.total(s);
+        write_outputs(s, totals.split.shape.features, total, outputs, accumulate);
+    }
+}
+
+/// Write the totals of `n` features to (or add them to) the outputs there are: one number a feature, or their sum.
+#[inline(always)]
+fn write_outputs<T: Real, S: Memory<T>>(
+    s: S,
+    n: usize,
+    total: Option<[&[T]; 2]>,
+    outputs: [Option<&mut [T]>; 2],
+    accumulate: bool,
+) {
+    for (i, output) in outputs.into_iter().enumerate() {
+        let Some(output) = output else { continue };
+        // Of no rows there is no total.
+        match total.map(|halves| halves[i]) {
+            None => give(output, [T::from_f64(0.0)].iter().cycle(), accumulate),
+            Some(total) if output.len() == n => give(output, total.iter(), accumulate),
+            Some(total) => {
+                let terms = Sum(Place::own(total.as_ptr()));
+                // SAFETY: a total has `n` numbers.
+                let [sum, _] = unsafe { sums::<_, _, _, _, 1>(s, n, &terms, &mut Nothing) };
+                give(output, [sum].iter(), accumulate);
             }
         }
     }
@@ -253,6 +278,29 @@ fn give<'a, T: Real>(output: &mut [T], totals: impl Iterator<Item = &'a T>, accu
         pairs.for_each(|(output, total)| *output = output.add(*total));
     } else {
         pairs.for_each(|(output, total)| *output = *total);
+    }
+}
+
+/// Totals that were taken elsewhere, for [`write_outputs`].
+pub(crate) struct Finished<'a, 'b, T> {
+    pub(crate) totals: [&'a [T]; 2],
+    pub(crate) outputs: [Option<&'b mut [T]>; 2],
+    pub(crate) accumulate: bool,
+}
+
+impl<T: Real> Finished<'_, '_, T> {
+    /// Write them to (or add them to) the outputs there are.
+    pub(crate) fn write(self, level: Level) {
+        dispatch(level, self);
+    }
+}
+
+impl<T: Real> Body<T> for Finished<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Memory<T>>(self, s: S) {
+        write_outputs(s, self.totals[0].len(), Some(self.totals), self.outputs, self.accumulate);
     }
 }
 

@@ -13,6 +13,7 @@ mod random;
 
 mod adaptive;
 mod add_norm;
+mod batch_norm;
 mod conditional;
 mod gated;
 mod lengths;

@@ -3,8 +3,8 @@
 
 use crate::case::{Case, Operator};
 use layernorm::{
-    Lp, LpNorm, MeanVariance, Params, Real, Rows, RowsMut, Run, Stats, Workspace, layer_norm, lp_norm,
-    mean_variance_norm, rms_norm,
+    Batch, BatchMut, BatchNorm, Convention, Lp, LpNorm, MeanVariance, Params, Real, Rows, RowsMut, Run,
+    RunningStats, Stats, Workspace, layer_norm, lp_norm, mean_variance_norm, rms_norm,
 };
 
 /// All outputs of a case, in ONNX's order.
@@ -29,7 +29,8 @@ pub(crate) fn kernel(operator: Operator) -> Kernel {
     match operator {
         Operator::LayerNorm => runs!(layer),
         Operator::RmsNorm => runs!(rms),
-        Operator::BatchNorm | Operator::BatchNormTraining => Kernel::Pending("no kernel by channel yet"),
+        Operator::BatchNorm => runs!(batch),
+        Operator::BatchNormTraining => runs!(batch_in_training),
         Operator::InstanceNorm | Operator::GroupNorm => {
             Kernel::Pending("no kernel by groups of channels yet")
         }
@@ -79,6 +80,39 @@ fn mean_variance<T: Number>(case: &Case) -> Outputs {
     let mut y = blank::<T>(x.len());
     mean_variance_norm(&x, of, &mut y, &mut Workspace::new(), Run::default()).expect("what fits");
     vec![wide(&y)]
+}
+
+/// A batch norm as a case has it.
+fn batch_norm<T: Number>(case: &Case) -> BatchNorm<T> {
+    let running = RunningStats { mean: case.input(3), var: case.input(4), updates: 0 };
+    let convention = Convention::Onnx { momentum: case.momentum() };
+    let norm = BatchNorm::new(case.shape()[1]).with_convention(convention).with_eps(case.eps());
+    BatchNorm { weight: Some(case.input(1)), bias: Some(case.input(2)), running, ..norm }
+}
+
+/// Input and output of a case, with the channels first.
+fn batches<'a, T: Number>(case: &Case, x: &'a [T], y: &'a mut [T]) -> (Batch<'a, T>, BatchMut<'a, T>) {
+    let (channels, features) = (case.shape()[1], case.shape()[1..].iter().product());
+    let x = Rows::new(x, features).and_then(|x| Batch::channels_first(x, channels));
+    let y = RowsMut::new(y, features).and_then(|y| BatchMut::channels_first(y, channels));
+    (x.expect("whole samples"), y.expect("whole samples"))
+}
+
+fn batch<T: Number>(case: &Case) -> Outputs {
+    let x: Vec<T> = case.input(0);
+    let mut y = blank::<T>(x.len());
+    let (from, to) = batches(case, &x, &mut y);
+    batch_norm(case).forward_eval(from, to).expect("what fits");
+    vec![wide(&y)]
+}
+
+fn batch_in_training<T: Number>(case: &Case) -> Outputs {
+    let x: Vec<T> = case.input(0);
+    let mut y = blank::<T>(x.len());
+    let (from, to) = batches(case, &x, &mut y);
+    let mut norm = batch_norm::<T>(case);
+    norm.forward_train(from, to, &mut Stats::new(case.shape()[1])).expect("what fits");
+    vec![wide(&y), wide(&norm.running.mean), wide(&norm.running.var)]
 }
 
 /// Room for an output, full of a number that is no result.
