@@ -5,6 +5,7 @@
 
 mod ada_norm;
 mod add_norm;
+mod batch_norm;
 mod by_row;
 mod conditional_norm;
 mod exact;
@@ -46,6 +47,7 @@ pub const ALL: &[Operator] = &[
     l2_norm::OPERATOR,
     weight_norm::OPERATOR,
     mean_variance_norm::OPERATOR,
+    batch_norm::OPERATOR,
 ];
 
 /// An operator by its name, for the command line.
