@@ -174,7 +174,8 @@ impl Operator {
         }
         (kernels.forward)(problem, how, tensors)?;
         let there = |tensors: &Tensors<T>, slot| tensors.get(slot).is_some();
-        let writes = self.forward.writes.iter().chain(self.forward.updates);
+        let updates = if problem.options.mode == Mode::Train { self.forward.updates } else { &[] };
+        let writes = self.forward.writes.iter().chain(updates);
         let mut written: Vec<Slot> = writes.copied().filter(|&slot| there(tensors, slot)).collect();
         if self.backward.needs.iter().all(|&slot| there(tensors, slot)) {
             for &slot in self.backward.writes {
@@ -210,7 +211,7 @@ pub struct Signature {
     pub writes: &'static [Slot],
     /// What a forward pass keeps for the backward pass and no one else.
     pub saves: &'static [Slot],
-    /// What it changes where it is given.
+    /// What it changes, in training, where it is given.
     pub updates: &'static [Slot],
 }
 

@@ -86,13 +86,13 @@ fn expected(problem: &Problem, given: &Given, centred: bool) -> Vec<Expected> {
     });
     all.push(out);
     if let Some(dresidual) = all.iter().position(|of| of.slot == Slot::Dresidual) {
-        // From dresidual as it is stored, which for halves is rounded once before the mask is met.
-        let Expected { values, scales, bound, .. } = &all[dresidual];
-        let bound = *bound;
-        let values: Vec<TwoFloat> = values.iter().enumerate().map(|(i, value)| *value * mask(i)).collect();
-        let rounded = |i: usize| given.residual_unit * values[i].hi().abs() / bound;
+        // From dresidual as it is stored.
+        let lacks = given.lacks(&all[dresidual]);
+        let values: Vec<TwoFloat> =
+            all[dresidual].values.iter().enumerate().map(|(i, value)| *value * mask(i)).collect();
         let scales: Vec<f64> =
-            scales.iter().enumerate().map(|(i, scale)| scale * mask(i).abs() + rounded(i)).collect();
+            lacks.iter().enumerate().map(|(i, &lacks)| oracle::times(lacks, mask(i))).collect();
+        let bound = 2.0;
         if given.get(Slot::BranchBias).is_some() {
             let (mut sums, mut sizes) = (vec![TwoFloat::from(0.0); n], vec![0.0; n]);
             for (i, (value, scale)) in values.iter().zip(&scales).enumerate() {

@@ -5,13 +5,13 @@ use super::exact::reciprocal_root;
 use super::oracle::{Names, Reference, Sets};
 use super::types::table;
 use super::{
-    Able, Expected, Extent, Flag, Given, How, Mode, Operator, Order, Problem, Signature, Slot, Structure, Tensors,
-    Types,
+    Able, Expected, Extent, Flag, Given, How, Mode, Operator, Order, Problem, Signature, Slot, Structure,
+    Tensors, Types,
 };
 use layernorm::reference::{self, Affine, Nchw};
 use layernorm::{
-    Batch, BatchGradients, BatchMut, Convention, Error, ParamGradients, Rows, RowsMut, RunningMut, RunningRef,
-    StatsMut, StatsRef, Trained, Training, batch_norm_eval, batch_norm_eval_backward,
+    Batch, BatchGradients, BatchMut, Convention, Error, ParamGradients, Rows, RowsMut, RunningMut,
+    RunningRef, StatsMut, StatsRef, Trained, Training, batch_norm_eval, batch_norm_eval_backward,
     batch_norm_eval_backward_in_place, batch_norm_eval_in_place, batch_norm_train, batch_norm_train_backward,
     batch_norm_train_backward_in_place, batch_norm_train_in_place,
 };
@@ -94,7 +94,10 @@ fn running(problem: &Problem, sets: &Sets<'_>, old: [&[f64]; 2]) -> [Expected; 2
         let add = |sum: TwoFloat, value: TwoFloat| sum + value;
         let mean = x().fold(TwoFloat::from(0.0), add) / n as f64;
         let squares = x().map(|x| (x - mean) * (x - mean)).fold(TwoFloat::from(0.0), add);
-        let (std, var) = ((squares / n as f64).hi().sqrt(), squares / (n - 1) as f64);
+        // Scaled, because the smallest numbers' squares vanish.
+        let largest = x().map(|x| (x - mean).hi().abs()).fold(f64::MIN_POSITIVE, f64::max);
+        let scaled: f64 = x().map(|x| ((x - mean).hi() / largest).powi(2)).sum();
+        let (std, var) = (largest * (scaled / n as f64).sqrt(), squares / (n - 1) as f64);
         let keep = TwoFloat::new_sub(1.0, momentum);
         means.push(keep * old[0][channel] + mean * momentum);
         variances.push(keep * old[1][channel] + var * momentum);
@@ -102,10 +105,7 @@ fn running(problem: &Problem, sets: &Sets<'_>, old: [&[f64]; 2]) -> [Expected; 2
         var_scales.push(old[1][channel].abs() + momentum * var.hi().abs());
     }
     let one = |slot, values, scales, bound| Expected { slot, values, scales, bound, rounding: true };
-    [
-        one(Slot::RunningMean, means, mean_scales, 8.0),
-        one(Slot::RunningVar, variances, var_scales, 16.0),
-    ]
+    [one(Slot::RunningMean, means, mean_scales, 8.0), one(Slot::RunningVar, variances, var_scales, 16.0)]
 }
 
 /// By the running statistics, in double-double arithmetic whatever the type.
@@ -187,7 +187,9 @@ fn batch_mut<'a, N>(problem: &Problem, of: &'a mut Option<Vec<N>>) -> Result<Bat
 }
 
 fn forward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
-    let Tensors { x, weight, bias, running_mean, running_var, y, mean, m, c, rstd, workspace, second, .. } = tensors;
+    let Tensors {
+        x, weight, bias, running_mean, running_var, y, mean, m, c, rstd, workspace, second, ..
+    } = tensors;
     let params = by_row::params(problem, weight, bias);
     if problem.options.mode == Mode::Eval {
         // Statistics are the caller's: there are none to be told.
@@ -228,7 +230,9 @@ fn forward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> 
 }
 
 fn backward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
-    let Tensors { x, weight, running_mean, running_var, dy, m, c, rstd, dx, dweight, dbias, workspace, .. } = tensors;
+    let Tensors {
+        x, weight, running_mean, running_var, dy, m, c, rstd, dx, dweight, dbias, workspace, ..
+    } = tensors;
     let params = by_row::params(problem, weight, &None);
     let x = batch(problem, x)?;
     let (dweight, dbias) = (dweight.as_deref_mut(), dbias.as_deref_mut());

@@ -119,13 +119,7 @@ fn expected(problem: &Problem, given: &Given, centred: bool) -> Vec<Expected> {
     let mut all = ada_norm::modulated(problem, given, centred, &sum, Some((upstream, Slot::Dresidual)));
     all.push(out);
     if let Some(of) = all.iter().find(|of| of.slot == Slot::Dresidual) {
-        // What dresidual may lack, and what storing it rounds off.
-        let lacks: Vec<f64> = of
-            .values
-            .iter()
-            .zip(&of.scales)
-            .map(|(value, scale)| scale * of.bound + given.residual_unit * value.hi().abs())
-            .collect();
+        let lacks = given.lacks(of);
         let gradients = branch(given, &unit, &of.values.clone(), &lacks);
         all.extend(gradients);
     }
@@ -137,13 +131,13 @@ fn expected(problem: &Problem, given: &Given, centred: bool) -> Vec<Expected> {
 fn branch(given: &Given, unit: &dyn Fn(usize) -> usize, dout: &[TwoFloat], lacks: &[f64]) -> [Expected; 2] {
     let (x, gate) = (given.all(Slot::X), given.all(Slot::Gate));
     let dx: Vec<TwoFloat> = dout.iter().enumerate().map(|(i, dout)| *dout * gate[unit(i)]).collect();
-    let dx_scales = (0..x.len()).map(|i| dx[i].hi().abs() + lacks[i] * gate[unit(i)].abs());
+    let dx_scales = (0..x.len()).map(|i| dx[i].hi().abs() + oracle::times(lacks[i], gate[unit(i)]));
     let (mut sums, mut scales, mut lacking) =
         (vec![TwoFloat::from(0.0); gate.len()], vec![0.0; gate.len()], vec![0.0; gate.len()]);
     for (i, dout) in dout.iter().enumerate() {
         sums[unit(i)] += *dout * x[i];
         scales[unit(i)] += (dout.hi() * x[i]).abs();
-        lacking[unit(i)] += lacks[i] * x[i].abs();
+        lacking[unit(i)] += oracle::times(lacks[i], x[i]);
     }
     let bound = 8.0 + (x.len() as f64 / gate.len().max(1) as f64).max(1.0).log2();
     let scales = scales.iter().zip(lacking).map(|(scale, lacking)| scale + lacking / bound).collect();

@@ -18,7 +18,11 @@ pub struct Given {
     /// Rounds a number to the type of sums, then to that of the residual.
     pub round: fn(f64) -> f64,
     /// Half the distance from 1 to the next number of the residual's type, in units of that of sums.
-    pub residual_unit: f64,
+    residual_unit: f64,
+    /// The largest number of the residual's type.
+    residual_largest: f64,
+    /// That half of the type of sums.
+    unit: f64,
 }
 
 impl Given {
@@ -32,7 +36,20 @@ impl Given {
             round_sum: |value| <Acc<T>>::narrow(value).widen(),
             round: |value| T::R::narrow(<Acc<T>>::narrow(value).widen()).widen(),
             residual_unit: T::R::UNIT / <Acc<T> as Number>::UNIT,
+            residual_largest: T::R::LARGEST,
+            unit: <Acc<T> as Number>::UNIT,
         }
+    }
+
+    /// What the gradient of a residual, as it is stored, may lack: in u, and infinite where it may be out of range.
+    pub fn lacks(&self, of: &Expected) -> Vec<f64> {
+        let numbers = of.values.iter().zip(&of.scales);
+        let lacks = numbers.map(|(value, scale)| {
+            let size = value.hi().abs();
+            let lacks = scale * of.bound + self.residual_unit * size;
+            if size + lacks * self.unit < self.residual_largest { lacks } else { f64::INFINITY }
+        });
+        lacks.collect()
     }
 
     /// A tensor.
@@ -53,7 +70,8 @@ pub struct Expected {
     pub slot: Slot,
     /// The exact values.
     pub values: Vec<TwoFloat>,
-    /// What an error of 1u amounts to at each value, divided by u: that of the type of sums.
+    /// What an error of 1u amounts to at each value, divided by u: that of the type of sums. Infinite where nothing can be
+    /// said, because what the value is made from, as it is stored, is out of its type's range.
     pub scales: Vec<f64>,
     /// How many such units are allowed.
     pub bound: f64,
@@ -293,4 +311,9 @@ impl Sets<'_> {
         }
         all
     }
+}
+
+/// `lacks` times `factor`: where nothing is known, nothing is known of no matter how little of it.
+pub fn times(lacks: f64, factor: f64) -> f64 {
+    if lacks.is_infinite() { lacks } else { lacks * factor.abs() }
 }
