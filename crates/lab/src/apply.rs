@@ -4,7 +4,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use layernorm::{Level, Run};
 use safetensors::SafeTensors;
@@ -13,7 +12,10 @@ use serde::Serialize;
 
 use crate::console;
 use crate::error::Error;
-use crate::operators::{Extent, Float, How, Operator, Problem, Slot, Tensors, by_name};
+use crate::operators::{
+    Extent, Flag, How, Kind, Mode, Number, Operator, Options, Order, Problem, Slot, Tensors, Types, Wide,
+    WideResidual, by_name, with,
+};
 
 /// The arguments of `layernorm apply`.
 #[derive(Debug, Args)]
@@ -21,18 +23,31 @@ pub struct ApplyArgs {
     /// Which operator
     #[arg(value_name = "OP", value_parser = by_name())]
     pub operator: &'static Operator,
-    /// File to read: x, and where present weight, bias and dy
+    /// File to read: x, what else the operator needs, and where present what it takes
     #[arg(long, value_name = "IN.safetensors")]
     pub input: PathBuf,
     /// File to write; it appears only when everything went well
     #[arg(long, value_name = "OUT.safetensors")]
     pub output: PathBuf,
-    /// Added to the variance (to the mean square, in RMS norm) under the root
-    #[arg(long, default_value = "1e-5", allow_hyphen_values = true)]
-    pub eps: f64,
-    /// The first of the axes that are normalised together, to the last; -1 is the last
-    #[arg(long, value_name = "K", default_value_t = -1, allow_hyphen_values = true)]
-    pub axis: i64,
+    /// Added to the variance or mean square under the root; what a length is at least [default: what is usual]
+    #[arg(long, allow_hyphen_values = true)]
+    pub eps: Option<f64>,
+    /// The first of the axes that are normalised together, to the last; for weight_norm the axis of units [default: -1,
+    /// the last; for weight_norm 0]
+    #[arg(long, value_name = "K", allow_hyphen_values = true)]
+    pub axis: Option<i64>,
+    /// Groups that the channels are divided into [default: 32]
+    #[arg(long, value_name = "G")]
+    pub groups: Option<usize>,
+    /// Which statistics batch norm takes [default: train]
+    #[arg(long, value_enum)]
+    pub mode: Option<Mode>,
+    /// Where the channels lie [default: nchw]
+    #[arg(long, value_enum)]
+    pub layout: Option<Order>,
+    /// How much of the batch goes into the running statistics [default: 0.1]
+    #[arg(long, value_name = "M", allow_hyphen_values = true)]
+    pub momentum: Option<f64>,
     /// Instruction set; changes the speed, never a bit [default: the widest here]
     #[arg(long, value_parser = crate::cli::level())]
     pub level: Option<Level>,
@@ -89,20 +104,58 @@ pub fn run(arguments: &ApplyArgs) -> Result<(), Error> {
     console::print(&format!("{name}: {formula}\n{table}written to {}", applied.output.display()))
 }
 
+impl ApplyArgs {
+    /// What is asked for, and what is usual.
+    fn options(&self) -> Result<Options, Error> {
+        let Operator { name, flags, eps, .. } = *self.operator;
+        for flag in Flag::ALL {
+            let given = match flag {
+                Flag::Eps => self.eps.is_some(),
+                Flag::Axis => self.axis.is_some(),
+                Flag::Groups => self.groups.is_some(),
+                Flag::Mode => self.mode.is_some(),
+                Flag::Layout => self.layout.is_some(),
+                Flag::Momentum => self.momentum.is_some(),
+            };
+            if given && !flags.contains(&flag) {
+                let flags = flags.iter().map(|flag| flag.name()).collect();
+                return Err(Error::Flag { operator: name, flag: flag.name(), flags });
+            }
+        }
+        let usual = Options::default();
+        Ok(Options {
+            eps: self.eps.unwrap_or(eps),
+            axis: self.axis,
+            groups: self.groups.unwrap_or(usual.groups),
+            mode: self.mode.unwrap_or(usual.mode),
+            order: self.layout.unwrap_or(usual.order),
+            momentum: self.momentum.unwrap_or(usual.momentum),
+        })
+    }
+}
+
 fn apply(arguments: &ApplyArgs) -> Result<Applied, Error> {
     let bytes = std::fs::read(&arguments.input).map_err(Error::io(&arguments.input))?;
     let unsound = |source| Error::Safetensors { path: arguments.input.clone(), source };
     let file =
         File { tensors: SafeTensors::deserialize(&bytes).map_err(unsound)?, operator: arguments.operator };
-    let x = file.get(Slot::X).ok_or_else(|| file.missing(Slot::X))?;
-    let problem = Problem::new(x.shape(), arguments.axis, arguments.eps)?;
+    let input = arguments.operator.input();
+    let x = file.get(input).ok_or_else(|| file.missing(input))?;
+    let problem = Problem::new(arguments.operator, x.shape(), arguments.options()?)?;
     let level = arguments.level.map_or(Run::default(), |level| Run::default().with_level(level));
+    let wide = |kind| file.kept_in_f32(kind);
     let tensors = match x.dtype() {
         Dtype::F64 => file.compute::<f64>(&problem, level)?,
-        Dtype::F32 | Dtype::F16 | Dtype::BF16 => file.compute::<f32>(&problem, level)?,
+        Dtype::F32 => file.compute::<f32>(&problem, level)?,
+        Dtype::F16 if wide(Kind::R) => file.compute::<WideResidual<f16>>(&problem, level)?,
+        Dtype::F16 if wide(Kind::P) => file.compute::<Wide<f16>>(&problem, level)?,
+        Dtype::F16 => file.compute::<f16>(&problem, level)?,
+        Dtype::BF16 if wide(Kind::R) => file.compute::<WideResidual<bf16>>(&problem, level)?,
+        Dtype::BF16 if wide(Kind::P) => file.compute::<Wide<bf16>>(&problem, level)?,
+        Dtype::BF16 => file.compute::<bf16>(&problem, level)?,
         other => {
             return Err(Error::Dtype {
-                name: "x",
+                name: input.name(),
                 found: words(other),
                 expected: "f16, bf16, f32 or f64".into(),
             });
@@ -112,7 +165,7 @@ fn apply(arguments: &ApplyArgs) -> Result<Applied, Error> {
     Ok(Applied {
         operator: arguments.operator.name,
         output: arguments.output.clone(),
-        accumulation: if x.dtype() == Dtype::F64 { f64::NAME } else { f32::NAME },
+        accumulation: if x.dtype() == Dtype::F64 { "f64" } else { "f32" },
         level: level.level()?.to_string(),
         tensors,
         ignored: file.ignored(),
@@ -141,22 +194,34 @@ impl File<'_> {
     }
 
     fn ignored(&self) -> Vec<String> {
-        let reads = |name: &String| self.reads().any(|slot| slot.name() == name);
+        let reads = |name: &String| self.operator.reads().any(|slot| slot.name() == name);
         self.names().into_iter().filter(|name| !reads(name)).collect()
     }
 
-    /// Whatever either pass can read.
-    fn reads(&self) -> impl Iterator<Item = Slot> {
-        let Operator { forward, backward, .. } = self.operator;
-        [forward.needs, forward.takes, backward.needs, backward.takes].into_iter().flatten().copied()
+    /// The type of the input.
+    fn dtype(&self) -> Dtype {
+        self.get(self.operator.input()).map_or(Dtype::F32, |x| x.dtype())
     }
 
-    /// Runs the operator with statistics in `T`.
-    fn compute<T: Number>(&self, problem: &Problem, run: Run) -> Result<Vec<Written>, Error> {
+    /// Beside halves, is a parameter or the residual kept in f32?
+    fn kept_in_f32(&self, kind: Kind) -> bool {
+        let of_kind = |slot: &Slot| slot.kind() == kind;
+        self.operator
+            .reads()
+            .filter(of_kind)
+            .filter_map(|slot| self.get(slot))
+            .any(|of| of.dtype() == Dtype::F32)
+    }
+
+    /// Runs the operator in these types.
+    fn compute<T: Types>(&self, problem: &Problem, run: Run) -> Result<Vec<Written>, Error> {
         let operator = self.operator;
         let mut tensors = Tensors::<T>::default();
-        for slot in self.reads() {
-            *tensors.slot(slot) = self.get(slot).map(|view| self.read(problem, slot, &view)).transpose()?;
+        for slot in operator.reads() {
+            if let Some(view) = self.get(slot) {
+                self.check(problem, slot, &view)?;
+                read(&mut tensors, slot, &view)?;
+            }
         }
         if let Some(&slot) = operator.forward.needs.iter().find(|&&slot| tensors.get(slot).is_none()) {
             return Err(self.missing(slot));
@@ -166,45 +231,85 @@ impl File<'_> {
         Ok(written.into_iter().filter_map(|slot| self.written(problem, &tensors, slot)).collect())
     }
 
-    /// A tensor of the input, checked, in the type of the statistics.
-    fn read<T: Number>(&self, problem: &Problem, slot: Slot, view: &TensorView<'_>) -> Result<Vec<T>, Error> {
-        let x = self.get(Slot::X).map_or(view.dtype(), |x| x.dtype());
-        let extent = (self.operator.extent)(slot);
+    /// Has a tensor of the input a type and a shape that fit?
+    fn check(&self, problem: &Problem, slot: Slot, view: &TensorView<'_>) -> Result<(), Error> {
+        let (x, found) = (self.dtype(), view.dtype());
+        let input = self.operator.input().name();
         // Parameters of half inputs are often kept in f32.
-        let fits = view.dtype() == x || (extent == Extent::Units && is_half(x) && view.dtype() == Dtype::F32);
+        let (fits, expected) = match slot.kind() {
+            Kind::P | Kind::R if is_half(x) => {
+                (found == x || found == Dtype::F32, format!("{}, the type of {input} or f32,", words(x)))
+            }
+            Kind::E | Kind::P | Kind::R => (found == x, format!("{}, the type of {input},", words(x))),
+            Kind::A if x == Dtype::F64 => (found == Dtype::F64, "f64".to_owned()),
+            Kind::A => (found == Dtype::F32, "f32".to_owned()),
+            Kind::I => (matches!(found, Dtype::I32 | Dtype::I64), "i32 or i64".to_owned()),
+        };
         if !fits {
-            let or = if extent == Extent::Units && is_half(x) { " or f32" } else { "" };
-            let expected = format!("{}, the type of x{or},", words(x));
-            return Err(Error::Dtype { name: slot.name(), found: words(view.dtype()), expected });
+            return Err(Error::Dtype { name: slot.name(), found: words(found), expected });
         }
+        let extent = (self.operator.extent)(slot);
         let dims = problem.dims(extent);
-        let shared = extent == Extent::Units && view.shape().iter().product::<usize>() == 1;
-        if view.shape() != dims && !shared {
-            let or = if extent == Extent::Units { " or a single number" } else { "" };
-            return Err(Error::Shape {
-                name: slot.name(),
-                found: view.shape().to_vec(),
-                x: problem.shape.clone(),
-                expected: format!("{dims:?}{or}"),
-            });
-        }
-        Ok(T::decode(view.dtype(), view.data()))
+        let single = view.shape().iter().product::<usize>() == 1;
+        let (fits, expected) = match extent {
+            Extent::One => (single, "a single number".to_owned()),
+            Extent::Entries => {
+                let entry = view.shape().get(1..).filter(|entry| *entry == &dims[1..]);
+                (entry.is_some(), format!("any number of entries of shape {:?}", &dims[1..]))
+            }
+            _ if extent.can_be_shared() => {
+                (view.shape() == dims || single, format!("{dims:?} or a single number"))
+            }
+            _ => (view.shape() == dims, format!("{dims:?}")),
+        };
+        let (found, x) = (view.shape().to_vec(), problem.shape.clone());
+        if fits { Ok(()) } else { Err(Error::Shape { name: slot.name(), found, input, x, expected }) }
     }
 
-    /// An output in its type: that of x for tensors of its shape, that of the statistics for the others.
-    fn written<T: Number>(&self, problem: &Problem, tensors: &Tensors<T>, slot: Slot) -> Option<Written> {
-        let extent = (self.operator.extent)(slot);
-        let values = tensors.get(slot)?;
-        let dtype = match extent {
-            Extent::Whole => self.get(Slot::X)?.dtype(),
-            Extent::Rows | Extent::Units => T::DTYPE,
-        };
+    /// An output in its type.
+    fn written<T: Types>(&self, problem: &Problem, tensors: &Tensors<T>, slot: Slot) -> Option<Written> {
+        let view = tensors.get(slot)?;
+        // A parameter's gradient is shaped as it is.
         let shape = match slot.comes_with() {
             Some(input) => self.get(input)?.shape().to_vec(),
-            None => problem.dims(extent).to_vec(),
+            None => problem.dims((self.operator.extent)(slot)),
         };
-        Some(Written { name: slot.name(), dtype, shape, bytes: T::encode(dtype, values) })
+        let mut bytes = Vec::new();
+        let dtype = with!(view, values => {
+            values.iter().for_each(|value| value.write(&mut bytes));
+            dtype_of(values)
+        });
+        Some(Written { name: slot.name(), dtype, shape, bytes })
     }
+}
+
+fn dtype_of<N: Number>(_: &[N]) -> Dtype {
+    N::DTYPE
+}
+
+/// Fills a tensor from a file.
+fn read<T: Types>(tensors: &mut Tensors<T>, slot: Slot, view: &TensorView<'_>) -> Result<(), Error> {
+    fn of<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f64) -> impl Iterator<Item = f64> {
+        bytes.as_chunks().0.iter().map(move |&bytes| number(bytes))
+    }
+    let bytes = view.data();
+    match view.dtype() {
+        Dtype::F64 => tensors.fill(slot, of(bytes, f64::from_le_bytes)),
+        Dtype::F32 => tensors.fill(slot, of(bytes, |b| f32::from_le_bytes(b).into())),
+        Dtype::F16 => tensors.fill(slot, of(bytes, |b| f16::from_le_bytes(b).into())),
+        Dtype::BF16 => tensors.fill(slot, of(bytes, |b| bf16::from_le_bytes(b).into())),
+        integers => {
+            let indices: Vec<i64> = match integers {
+                Dtype::I32 => bytes.as_chunks().0.iter().map(|&b| i32::from_le_bytes(b).into()).collect(),
+                _ => bytes.as_chunks().0.iter().map(|&b| i64::from_le_bytes(b)).collect(),
+            };
+            if let Some(&index) = indices.iter().find(|index| **index < 0) {
+                return Err(Error::Index { name: slot.name(), index });
+            }
+            tensors.fill(slot, indices.into_iter().map(|index| index as f64));
+        }
+    }
+    Ok(())
 }
 
 fn is_half(dtype: Dtype) -> bool {
@@ -213,47 +318,6 @@ fn is_half(dtype: Dtype) -> bool {
 
 fn words(dtype: Dtype) -> String {
     dtype.to_string().to_lowercase()
-}
-
-/// A type of statistics, and its ways from and to bytes.
-trait Number: Float {
-    const DTYPE: Dtype;
-    fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<Self>;
-    fn encode(dtype: Dtype, values: &[Self]) -> Vec<u8>;
-}
-
-/// Little-endian numbers, one by one.
-fn numbers<const N: usize, T>(bytes: &[u8], number: impl Fn([u8; N]) -> T) -> Vec<T> {
-    bytes.as_chunks().0.iter().map(|&bytes| number(bytes)).collect()
-}
-
-impl Number for f64 {
-    const DTYPE: Dtype = Dtype::F64;
-    fn decode(_: Dtype, bytes: &[u8]) -> Vec<Self> {
-        numbers(bytes, Self::from_le_bytes)
-    }
-    fn encode(_: Dtype, values: &[Self]) -> Vec<u8> {
-        values.iter().flat_map(|value| value.to_le_bytes()).collect()
-    }
-}
-
-impl Number for f32 {
-    const DTYPE: Dtype = Dtype::F32;
-    fn decode(dtype: Dtype, bytes: &[u8]) -> Vec<Self> {
-        match dtype {
-            Dtype::F16 => numbers(bytes, f16::from_le_bytes).to_f32_vec(),
-            Dtype::BF16 => numbers(bytes, bf16::from_le_bytes).to_f32_vec(),
-            _ => numbers(bytes, Self::from_le_bytes),
-        }
-    }
-    /// Halves are rounded to nearest even, once.
-    fn encode(dtype: Dtype, values: &[Self]) -> Vec<u8> {
-        match dtype {
-            Dtype::F16 => values.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
-            Dtype::BF16 => values.iter().flat_map(|&value| bf16::from_f32(value).to_le_bytes()).collect(),
-            _ => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        }
-    }
 }
 
 /// All or nothing: a file beside `path`, then renamed to it.

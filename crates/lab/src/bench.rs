@@ -8,57 +8,73 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
+use half::{bf16, f16};
 use indicatif::ProgressBar;
 use layernorm::{Level, Run, Threads};
 
 use crate::console;
 use crate::error::Error;
-use crate::operators::{self, Extent, Float, How, Operator, Problem, Signature, Slot, Tensors, by_name};
+use crate::operators::{
+    self, Extent, How, Operator, Options, Problem, Signature, Slot, Structure, Tensors, Types, by_name,
+};
 use crate::report::model::{BenchRow, BenchSummary};
 use copy::{Way, Word};
 
-/// From one row to far beyond the caches, those of servers too: 512 MiB a tensor.
-const SHAPES: &[Shape] = &[
-    Shape(1, 768),
-    Shape(8, 768),
-    Shape(512, 768),
-    Shape(200_000, 64),
-    Shape(8192, 1024),
-    Shape(2048, 4096),
-    Shape(1 << 21, 64),
-    Shape(1 << 17, 1024),
-    Shape(1 << 15, 4096),
-    Shape(1 << 13, 16384),
-    Shape(1 << 11, 65536),
+/// Matrices, from one row to far beyond the caches.
+const SHAPES: &[&[usize]] = &[
+    &[1, 768],
+    &[8, 768],
+    &[512, 768],
+    &[200_000, 64],
+    &[8192, 1024],
+    &[32768, 1024],
+    &[2048, 4096],
+    &[16384, 4096],
+    &[1024, 16384],
+    &[256, 65536],
 ];
 
+/// Far beyond the caches of servers too: 512 MiB a tensor in f32. For the plain norms.
+const LARGE: &[&[usize]] =
+    &[&[1 << 21, 64], &[1 << 17, 1024], &[1 << 15, 4096], &[1 << 13, 16384], &[1 << 11, 65536]];
+
+/// Samples of rows that share their modulation.
+const MODULATED: &[&[usize]] =
+    &[&[1, 1, 768], &[2, 256, 768], &[32, 1024, 1024], &[8, 256, 4096], &[64, 256, 4096]];
+
+/// Pictures, channels first.
+const PICTURES: &[&[usize]] = &[&[1, 64, 8, 8], &[32, 64, 56, 56], &[32, 2048, 7, 7], &[32, 320, 64, 64]];
+
 /// Those that the tour takes.
-const QUICK: &[Shape] =
-    &[Shape(1, 768), Shape(512, 768), Shape(200_000, 64), Shape(8192, 1024), Shape(2048, 4096)];
+const QUICK: &[&[usize]] = &[&[1, 768], &[512, 768], &[200_000, 64], &[8192, 1024], &[2048, 4096]];
+
+/// The operators that the tour takes, and that take the largest shapes.
+const PLAIN: [&str; 2] = ["layer_norm", "rms_norm"];
 
 /// The arguments of `layernorm bench`.
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_long_help = "\
 A norm reads its input once and writes its output once, so nothing can be faster than a copy of the same bytes. Each
 line says how long a call takes beside the best such copy, both measured in turns in the same run on the same memory;
-medians of the rounds. A ratio of 1.10 is 10% above that floor. The copy of a forward pass reads one array and writes
-one; that of a backward pass reads two (x and dy), merges them by exclusive or, and writes one. It is the best of
-memcpy, of a loop through the cache, and of a loop whose stores bypass it.
+medians of the rounds. A ratio of 1.10 is 10% above that floor. The copy reads as many arrays as the pass does (forward
+mostly one; backward two, x and dy), merges them by exclusive or, and writes as many. It is the best of memcpy, of a
+loop through the cache, and of a loop whose stores bypass it.
 
-Backward passes use saved statistics and give dx, dweight and dbias. GB/s counts the bytes of x, dy, y and dx.
+Backward passes use saved statistics and give all gradients. GB/s counts the bytes of the arrays as large as x.
 Small inputs live in the caches, where arithmetic and the call itself count, and ratios are larger. The largest
-shapes take 2 GiB of memory.
+shapes, which layer_norm and rms_norm take, need 2 GiB of memory; all operators on all shapes need some minutes.
 Nothing is written. Other programs at work disturb the numbers: look at the ratios.
 
 Examples:
   layernorm bench
   layernorm bench --quick
-  layernorm bench --shapes 512x768,2048x4096 --operators rms_norm --direction forward --threads 1")]
+  layernorm bench --shapes 512x768,2048x4096 --operators rms_norm --direction forward --threads 1
+  layernorm bench --dtype bf16 --operators layer_norm --shapes 32768x1024")]
 pub struct BenchArgs {
-    /// A few shapes only: about ten seconds
+    /// A few shapes, layer_norm and rms_norm only: about ten seconds
     #[arg(long)]
     pub quick: bool,
-    /// Rows x features, separated by commas
+    /// Rows x features, or more axes (samples x channels x height x width), separated by commas
     #[arg(long, value_delimiter = ',', value_name = "RxF", value_parser = shape)]
     pub shapes: Vec<Shape>,
     /// Only these operators, separated by commas
@@ -84,9 +100,9 @@ pub struct BenchArgs {
     pub json: bool,
 }
 
-/// Rows and features.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shape(usize, usize);
+/// Two axes or more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape(Vec<usize>);
 
 /// Which pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -105,16 +121,23 @@ pub enum Dtype {
     F32,
     /// Double precision
     F64,
+    /// IEEE halves
+    F16,
+    /// Halves with the exponents of f32
+    Bf16,
 }
 
 /// `512x768`, of a size that addresses can count.
 fn shape(text: &str) -> Result<Shape, String> {
     let wrong = || format!("{text:?} is not rows x features, such as 512x768");
-    let (rows, features) = text.split_once('x').ok_or_else(wrong)?;
     let count = |text: &str| text.trim().parse().ok().filter(|&count: &usize| count > 0);
-    let shape = Shape(count(rows).ok_or_else(wrong)?, count(features).ok_or_else(wrong)?);
-    let numbers = shape.0.checked_mul(shape.1).filter(|&numbers| numbers <= 1 << 33);
-    numbers.map(|_| shape).ok_or_else(|| format!("{text} is more than 8 thousand million numbers"))
+    let axes: Vec<usize> = text.split('x').map(count).collect::<Option<_>>().ok_or_else(wrong)?;
+    if axes.len() < 2 {
+        return Err(wrong());
+    }
+    let numbers = axes.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
+    let fits = numbers.is_some_and(|numbers| numbers <= 1 << 33);
+    if fits { Ok(Shape(axes)) } else { Err(format!("{text} is more than 8 thousand million numbers")) }
 }
 
 /// `layernorm bench`.
@@ -133,23 +156,27 @@ pub fn command(arguments: &BenchArgs, stop: &AtomicBool) -> Result<(), Error> {
 pub fn run(arguments: &BenchArgs, stop: &AtomicBool) -> Result<BenchSummary, Error> {
     let start = Instant::now();
     let bench = Bench::new(arguments, stop)?;
-    let all = if arguments.quick { QUICK } else { SHAPES };
-    let shapes = if arguments.shapes.is_empty() { all } else { &arguments.shapes };
-    let operators: Vec<&Operator> = if arguments.operators.is_empty() {
-        operators::ALL.iter().collect()
-    } else {
-        arguments.operators.clone()
+    let operators: Vec<&Operator> = match (arguments.operators.is_empty(), arguments.quick) {
+        (false, _) => arguments.operators.clone(),
+        (_, true) => operators::ALL.iter().filter(|operator| PLAIN.contains(&operator.name)).collect(),
+        _ => operators::ALL.iter().collect(),
     };
-    let bar = console::progress((shapes.len() * operators.len() * bench.jobs()) as u64, "bench");
+    let mut jobs: Vec<(Vec<usize>, &Operator)> = Vec::new();
+    for operator in &operators {
+        jobs.extend(shapes(operator, arguments).into_iter().map(|shape| (shape, *operator)));
+    }
+    // By size, so that the operators' times of a shape stand together.
+    jobs.sort_by_key(|(shape, _)| (shape.iter().product::<usize>(), shape.clone()));
+    let bar = console::progress((jobs.len() * bench.jobs()) as u64, "bench");
     let mut rows = Vec::new();
-    for &shape in shapes {
-        for operator in &operators {
-            bar.set_message(format!("{}x{} {}", shape.0, shape.1, operator.name));
-            rows.extend(match arguments.dtype {
-                Dtype::F32 => bench.operator::<f32>(operator, shape, &bar)?,
-                Dtype::F64 => bench.operator::<f64>(operator, shape, &bar)?,
-            });
-        }
+    for (shape, operator) in &jobs {
+        bar.set_message(format!("{} {}", axes(shape, "x"), operator.name));
+        rows.extend(match arguments.dtype {
+            Dtype::F32 => bench.operator::<f32>(operator, shape, &bar)?,
+            Dtype::F64 => bench.operator::<f64>(operator, shape, &bar)?,
+            Dtype::F16 => bench.operator::<f16>(operator, shape, &bar)?,
+            Dtype::Bf16 => bench.operator::<bf16>(operator, shape, &bar)?,
+        });
     }
     bar.finish_and_clear();
     Ok(BenchSummary {
@@ -163,6 +190,26 @@ pub fn run(arguments: &BenchArgs, stop: &AtomicBool) -> Result<BenchSummary, Err
             format!("they lie in L2 where they fit the {} KiB that a core has there, in L3 where they fit its {} MiB, else in memory", bench.caches[0] >> 10, bench.caches[1] >> 20),
         ],
     })
+}
+
+/// The shapes that an operator is timed on.
+fn shapes(operator: &Operator, arguments: &BenchArgs) -> Vec<Vec<usize>> {
+    if !arguments.shapes.is_empty() {
+        return arguments.shapes.iter().map(|shape| shape.0.clone()).collect();
+    }
+    let own: &[&[&[usize]]] = match operator.structure {
+        Structure::Samples => &[MODULATED],
+        Structure::Groups | Structure::Channels | Structure::Batch => &[PICTURES],
+        Structure::Rows if arguments.quick => &[QUICK],
+        Structure::Rows if PLAIN.contains(&operator.name) => &[SHAPES, LARGE],
+        Structure::Rows | Structure::Units => &[SHAPES],
+    };
+    own.concat().into_iter().map(<[usize]>::to_vec).collect()
+}
+
+/// 512x768.
+fn axes(shape: &[usize], by: &str) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join(by)
 }
 
 /// How to measure.
@@ -213,23 +260,24 @@ impl<'a> Bench<'a> {
         self.directions.len() * self.threads.len()
     }
 
-    fn operator<T: Float + Word>(
+    fn operator<T: Types<E: Word>>(
         &self,
         operator: &Operator,
-        shape: Shape,
+        shape: &[usize],
         bar: &ProgressBar,
     ) -> Result<Vec<BenchRow>, Error> {
-        let problem = Problem::matrix(shape.0, shape.1, 1e-5);
+        let problem = problem(operator, shape)?;
         let mut tensors = tensors::<T>(operator, &problem)?;
         let mut rows = Vec::new();
         for &direction in &self.directions {
             // A forward pass that is not followed by a backward one saves nothing.
-            let saved: Vec<_> = match direction {
-                Direction::Forward => {
-                    operator.forward.saves.iter().map(|&s| (s, tensors.slot(s).take())).collect()
+            match direction {
+                Direction::Forward if operator.able.unsaved => {
+                    operator.forward.saves.iter().for_each(|&slot| tensors.clear(slot));
                 }
-                Direction::Backward => Vec::new(),
-            };
+                Direction::Forward => {}
+                Direction::Backward => save(operator, &problem, &mut tensors)?,
+            }
             for (threads, pool) in &self.threads {
                 let job = Job { bench: self, operator, problem: &problem, direction, threads: *threads };
                 // With one thread, in that of the caller; else inside the pool, where calls find it.
@@ -241,7 +289,6 @@ impl<'a> Bench<'a> {
                 rows.push(row?);
                 bar.inc(1);
             }
-            saved.into_iter().for_each(|(slot, values)| *tensors.slot(slot) = values);
         }
         Ok(rows)
     }
@@ -257,7 +304,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn measure<T: Float + Word>(&self, tensors: &mut Tensors<T>) -> Result<BenchRow, Error> {
+    fn measure<T: Types<E: Word>>(&self, tensors: &mut Tensors<T>) -> Result<BenchRow, Error> {
         let (operator, problem, rounds) = (self.operator, self.problem, self.bench.rounds);
         let (signature, pass) = match self.direction {
             Direction::Forward => (&operator.forward, T::kernels(operator).forward),
@@ -265,8 +312,8 @@ impl Job<'_> {
         };
         let threads = if self.threads == 1 { Threads::One } else { Threads::Pool };
         let how = How { run: self.bench.run.with_threads(threads), ..How::default() };
-        let [reads, writes] = traffic(operator, signature);
-        let copies = self.copies(&reads, &writes, problem.len(Extent::Whole) * size_of::<T>());
+        let [reads, writes] = traffic(operator, signature, tensors);
+        let copies = self.copies(&reads, &writes, problem.len(Extent::Whole) * size_of::<T::E>());
 
         // Calls and copies share the tensors, so they take turns by index.
         let shared = std::cell::RefCell::new((tensors, Ok(())));
@@ -291,7 +338,7 @@ impl Job<'_> {
         Ok(self.row::<T>(
             &times,
             &ways,
-            (reads.len() + writes.len()) * problem.len(Extent::Whole) * size_of::<T>(),
+            (reads.len() + writes.len()) * problem.len(Extent::Whole) * size_of::<T::E>(),
         ))
     }
 
@@ -307,7 +354,7 @@ impl Job<'_> {
     }
 
     /// `times`: those of the call, then those of the copies, in these ways.
-    fn row<T: Float>(&self, times: &[Vec<f64>], ways: &[Way], bytes: usize) -> BenchRow {
+    fn row<T: Types>(&self, times: &[Vec<f64>], ways: &[Way], bytes: usize) -> BenchRow {
         let ns = time::median(&times[0]);
         let copies = times[1..].iter().zip(ways);
         let best = copies.min_by(|a, b| time::median(a.0).total_cmp(&time::median(b.0)));
@@ -317,8 +364,9 @@ impl Job<'_> {
             operator: self.operator.name.into(),
             direction: if self.direction == Direction::Forward { "forward" } else { "backward" }.into(),
             dtype: T::NAME.into(),
-            rows: self.problem.rows(),
-            features: self.problem.features(),
+            rows: self.problem.shape[0],
+            features: self.problem.shape[1..].iter().product(),
+            shape: self.problem.shape.clone(),
             threads: self.threads,
             ns,
             gbps: bytes as f64 / ns,
@@ -330,45 +378,68 @@ impl Job<'_> {
 }
 
 /// The tensors as large as x that a pass reads, and those that it writes.
-fn traffic(operator: &Operator, signature: &Signature) -> [Vec<Slot>; 2] {
-    let large = |slots: &[Slot]| {
-        slots.iter().copied().filter(|&slot| (operator.extent)(slot) == Extent::Whole).collect()
-    };
-    [large(&[signature.needs, signature.takes].concat()), large(signature.writes)]
+fn traffic<T: Types>(operator: &Operator, signature: &Signature, tensors: &Tensors<T>) -> [Vec<Slot>; 2] {
+    let large = |slot: &Slot| (operator.extent)(*slot) == Extent::Whole && tensors.get(*slot).is_some();
+    let of = |slots: &[Slot]| slots.iter().copied().filter(large).collect::<Vec<_>>();
+    [of(&[signature.needs, signature.takes].concat()), of(signature.writes)]
 }
 
-fn copy_tensors<T: Float + Word>(
+fn copy_tensors<T: Types<E: Word>>(
     way: Way,
     tensors: &mut Tensors<T>,
     [reads, writes]: [&[Slot]; 2],
     parts: usize,
 ) {
     // The outputs are taken out for the time of the copy: then they can be written while the inputs are read.
-    let mut outputs: Vec<Vec<T>> =
-        writes.iter().map(|&slot| tensors.slot(slot).take().unwrap_or_default()).collect();
-    let inputs: Vec<&[T]> =
-        reads.iter().map(|&slot| tensors.get(slot).map_or(&[][..], Vec::as_slice)).collect();
-    let mut targets: Vec<&mut [T]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
+    let mut outputs: Vec<Vec<T::E>> = writes
+        .iter()
+        .map(|&slot| tensors.of_elements(slot).and_then(Option::take).unwrap_or_default())
+        .collect();
+    let inputs: Vec<&[T::E]> = reads.iter().map(|&slot| tensors.elements(slot).unwrap_or_default()).collect();
+    let mut targets: Vec<&mut [T::E]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
     copy::copy(way, black_box(&inputs), black_box(&mut targets), parts);
     for (&slot, output) in writes.iter().zip(outputs) {
-        *tensors.slot(slot) = Some(output);
+        if let Some(place) = tensors.of_elements(slot) {
+            *place = Some(output);
+        }
     }
 }
 
-/// All tensors of an operator, in plain vectors, the statistics of a forward pass among them.
-fn tensors<T: Float>(operator: &Operator, problem: &Problem) -> Result<Tensors<T>, Error> {
+/// What an operator is to do on this shape: groups as many as can be, up to the usual 32.
+fn problem(operator: &Operator, shape: &[usize]) -> Result<Problem, Error> {
+    let channels = shape.get(1).copied().unwrap_or(1);
+    let groups = (1..=32).rev().find(|groups| channels.is_multiple_of(*groups)).unwrap_or(1);
+    Problem::new(operator, shape, Options { eps: operator.eps, groups, ..Options::default() })
+}
+
+/// All tensors of an operator, in plain vectors.
+fn tensors<T: Types>(operator: &Operator, problem: &Problem) -> Result<Tensors<T>, Error> {
     let mut tensors = Tensors::default();
-    for &slot in [operator.forward.needs, operator.forward.takes, operator.backward.needs].concat().iter() {
+    for slot in operator.reads().filter(|slot| !operator.untimed.contains(slot)) {
+        let extent = (operator.extent)(slot);
+        // An index picks from a few entries.
+        let len = if extent == Extent::Entries { ENTRIES * problem.features() } else { problem.len(extent) };
         // Numbers of all sizes around 1 in no order: a Weyl sequence. Their values don't matter to the time.
-        let numbers =
-            (1..=problem.len((operator.extent)(slot)) as u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let number = |bits: u64| T::narrow((bits >> 11) as f64 * 2f64.powi(-52) - 1.0);
-        *tensors.slot(slot) = Some(numbers.map(number).collect());
+        let bits = (1..=len as u64).map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let number = |bits: u64| match slot {
+            Slot::Index => (bits >> 32) as f64 % ENTRIES as f64,
+            Slot::RunningVar => (bits >> 11) as f64 * 2f64.powi(-52) + 0.5,
+            _ => (bits >> 11) as f64 * 2f64.powi(-52) - 1.0,
+        };
+        tensors.fill(slot, bits.map(number));
     }
     operator.run(problem, &How::default(), &mut tensors)?;
-    // Made for people, and nothing that a model would ask for.
-    tensors.mean = None;
+    operator.untimed.iter().for_each(|&slot| tensors.clear(slot));
     Ok(tensors)
+}
+
+/// Entries that an index picks from.
+const ENTRIES: usize = 4;
+
+/// Runs the forward pass, for what the backward pass takes from it.
+fn save<T: Types>(operator: &Operator, problem: &Problem, tensors: &mut Tensors<T>) -> Result<(), Error> {
+    operator.forward.saves.iter().for_each(|&slot| operator.allot(problem, tensors, slot));
+    Ok((T::kernels(operator).forward)(problem, &How::default(), tensors)?)
 }
 
 /// Bytes of a cache as Linux tells it; elsewhere, `usual`.
@@ -382,7 +453,11 @@ fn cache(level: usize, usual: usize) -> usize {
 pub fn show(summary: &BenchSummary) -> String {
     let row = |row: &BenchRow| {
         vec![
-            format!("{} x {}", row.rows, row.features),
+            if row.shape.is_empty() {
+                format!("{} x {}", row.rows, row.features)
+            } else {
+                axes(&row.shape, " x ")
+            },
             row.operator.clone(),
             row.direction.clone(),
             row.dtype.clone(),
@@ -435,7 +510,7 @@ fn command_line(arguments: &BenchArgs) -> String {
             command += &format!(" --{name} {}", values.join(","));
         }
     };
-    list("shapes", arguments.shapes.iter().map(|shape| format!("{}x{}", shape.0, shape.1)).collect());
+    list("shapes", arguments.shapes.iter().map(|shape| axes(&shape.0, "x")).collect());
     list("operators", arguments.operators.iter().map(|operator| operator.name.to_owned()).collect());
     let words = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
         value().map(|value| value.get_name().to_owned()).into_iter().collect::<Vec<_>>()

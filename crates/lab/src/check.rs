@@ -11,11 +11,12 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use clap::Args;
+use half::{bf16, f16};
 use layernorm::Level;
 
 use crate::console;
 use crate::error::Error;
-use crate::operators::{Operator, by_name};
+use crate::operators::{Operator, Wide, WideResidual, by_name};
 use crate::report::model::{BitCase, CheckSummary, LevelStatus};
 
 pub use show::show;
@@ -28,16 +29,18 @@ const RANDOM_ROWS: u64 = 10_000_000;
 #[command(after_long_help = "\
 Two things are judged.
 
-Errors. Every output of every operator is compared with an oracle: f32 kernels with the crate's reference in f64, f64
-kernels with double-doubles (106 bits). An error is given in u, half the distance from 1 to the next number (2^-24 for
-f32, 2^-53 for f64), times the scale of the bound; the table shows the worst and what is allowed:
-  y        8 |weight| max(1, |x_hat|) + |y|     for rms_norm 8 |weight x_hat| + |y|
+Errors. Every output of every operator is compared with an oracle: f32 kernels and those of halves with the crate's
+reference in f64, f64 kernels with double-doubles (106 bits). An error is given in u, half the distance from 1 to the
+next number of the type that sums are in (2^-24 for f32 and halves, 2^-53 for f64), times the scale of the bound; the
+table shows the worst and what is allowed. Halves may err by half the distance to their own next number besides.
+  y        8 |weight| max(1, |x_hat|) + |y|     with nothing subtracted, as in rms_norm: 8 |weight x_hat| + |y|
   mean     8 std + |mean|
   rstd     8 rstd
   dx       16 rstd max|weight dy| max(1, |x_hat|)
   dweight  (16 + log2 rows) sum |dy| max(1, |x_hat|)
   dbias    (8 + log2 rows) sum |dy|
-Rows are normal, uniform, lognormal, Cauchy, one-hot, ramps and random walks, with means up to 1e5 standard
+scale, shift, gate and the like as the weight and bias that they are. Asked for everything, a quick check divides the
+rows among the operators; asked for one or two, it takes them all. Rows are normal, uniform, lognormal, Cauchy, one-hot, ramps and random walks, with means up to 1e5 standard
 deviations; rows that broke other libraries; rows at the ends of the type's range, and constant ones.
 
 Bits. What must not change a bit is varied, and results are compared bit by bit.
@@ -75,6 +78,15 @@ struct Checker<'a> {
     thorough: bool,
     seed: u64,
     stop: &'a AtomicBool,
+}
+
+impl Checker<'_> {
+    /// Does an operator, by its place in the list, take number `index` of what there is to do? A quick check of many
+    /// operators divides it among them.
+    fn takes(&self, operator: usize, index: usize) -> bool {
+        let share = if self.thorough { 1 } else { self.operators.len().div_ceil(2) };
+        index % share == operator % share
+    }
 }
 
 /// How often something was compared, and how often it differed.
@@ -129,6 +141,12 @@ pub fn run(arguments: &CheckArgs, stop: &AtomicBool) -> Result<CheckSummary, Err
     };
     let bar = console::progress(bits::steps(&checker), "check");
     let mut findings = errors::run::<f32>(&checker, &bar)?.merge(errors::run::<f64>(&checker, &bar)?);
+    findings =
+        findings.merge(errors::run::<f16>(&checker, &bar)?).merge(errors::run::<bf16>(&checker, &bar)?);
+    findings = findings.merge(errors::run::<Wide<f16>>(&checker, &bar)?);
+    findings = findings.merge(errors::run::<Wide<bf16>>(&checker, &bar)?);
+    findings = findings.merge(errors::run::<WideResidual<f16>>(&checker, &bar)?);
+    findings = findings.merge(errors::run::<WideResidual<bf16>>(&checker, &bar)?);
     if checker.thorough {
         findings = findings.merge(errors::random_rows(&checker, RANDOM_ROWS, &bar)?);
     }
@@ -196,7 +214,7 @@ fn command_line(arguments: &CheckArgs) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::operators::{ALL, Float, How, Kernels, Problem, Tensors};
+    use crate::operators::{ALL, How, Kernels, Number, Pass, Problem, Table, Tensors};
     use indicatif::ProgressBar;
 
     static GO_ON: AtomicBool = AtomicBool::new(false);
@@ -206,9 +224,14 @@ mod tests {
         Checker { operators: vec![operator], levels, thorough: false, seed: 0, stop: &GO_ON }
     }
 
+    const fn with_forward(forward: Pass<f32>) -> Table {
+        let kernels = ALL[0].kernels;
+        Table { f32: Kernels { forward, ..kernels.f32 }, ..kernels }
+    }
+
     /// Layer norm by the mean of squares, as some libraries do it.
     fn one_pass(problem: &Problem, how: &How, tensors: &mut Tensors<f32>) -> Result<(), layernorm::Error> {
-        (ALL[0].f32.forward)(problem, how, tensors)?;
+        (ALL[0].kernels.f32.forward)(problem, how, tensors)?;
         let (Some(x), Some(y)) = (&tensors.x, &mut tensors.y) else { return Ok(()) };
         let n = problem.features() as f32;
         let parameter = |values: &Option<Vec<f32>>, absent: f32, j: usize| {
@@ -217,7 +240,7 @@ mod tests {
         for (x, y) in x.chunks(problem.features()).zip(y.chunks_mut(problem.features())) {
             let mean = x.iter().sum::<f32>() / n;
             let var = x.iter().map(|x| x * x).sum::<f32>() / n - mean * mean;
-            let r = 1.0 / (var + f32::narrow(problem.eps)).sqrt();
+            let r = 1.0 / (var + f32::narrow(problem.eps())).sqrt();
             for (j, (x, y)) in x.iter().zip(y).enumerate() {
                 *y = (x - mean) * r * parameter(&tensors.weight, 1.0, j) + parameter(&tensors.bias, 0.0, j);
             }
@@ -227,8 +250,7 @@ mod tests {
 
     #[test]
     fn an_inaccurate_kernel_is_found_out() {
-        static ONE_PASS: Operator =
-            Operator { name: "one_pass", f32: Kernels { forward: one_pass, ..ALL[0].f32 }, ..ALL[0] };
+        static ONE_PASS: Operator = Operator { name: "one_pass", kernels: with_forward(one_pass), ..ALL[0] };
         let findings = errors::run::<f32>(&checker(&ONE_PASS), &ProgressBar::hidden()).unwrap();
         for error in findings.worst.into_report() {
             assert_eq!(error.worst > error.bound, error.quantity == "y", "{error:?}");
@@ -237,7 +259,7 @@ mod tests {
 
     /// Layer norm that looks at the size of its batch, lets NaN out of its row and writes between rows.
     fn careless(problem: &Problem, how: &How, tensors: &mut Tensors<f32>) -> Result<(), layernorm::Error> {
-        (ALL[0].f32.forward)(problem, how, tensors)?;
+        (ALL[0].kernels.f32.forward)(problem, how, tensors)?;
         let poisoned = tensors.x.as_ref().is_some_and(|x| x.iter().any(|x| x.is_nan()));
         let Some(y) = tensors.y.as_mut() else { return Ok(()) };
         if problem.rows() == 683 {
@@ -256,8 +278,7 @@ mod tests {
 
     #[test]
     fn a_careless_kernel_is_found_out() {
-        static CARELESS: Operator =
-            Operator { name: "careless", f32: Kernels { forward: careless, ..ALL[0].f32 }, ..ALL[0] };
+        static CARELESS: Operator = Operator { name: "careless", kernels: with_forward(careless), ..ALL[0] };
         for case in bits::run(&checker(&CARELESS), &ProgressBar::hidden()).unwrap() {
             let found = ["batches", "rows apart", "NaN"].iter().any(|start| case.what.starts_with(start));
             assert_eq!(case.differing > 0, found, "{case:?}");

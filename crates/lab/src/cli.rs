@@ -78,16 +78,28 @@ Examples:
 }
 
 const APPLY_HELP: &str = "\
-The input file has x, of type f16, bf16, f32 or f64, and may have
-  weight, bias   shaped x.shape[axis..], or one number for all; of x's type (for f16 and bf16 also f32)
-  dy             shaped as x: then gradients are computed too
-The output file gets
-  y              as x
-  mean, rstd     shaped x.shape[..axis], f32 (f64 for f64 input); rms_norm has no mean
-  dx             as x, with dy
-  dweight, dbias shaped as weight and bias, f32 (f64 for f64 input), with dy
+The input file has x, of type f16, bf16, f32 or f64, and what else the operator needs or takes, by name. Parameters and
+residuals have x's type, or f32 beside f16 and bf16; statistics and gradients of parameters are f32 (f64 for f64 input).
+  layer_norm, rms_norm
+    weight, bias      shaped x.shape[axis..], or one number for all; may be absent
+    dy                shaped as x: then gradients are computed too. So it is with all operators
+    written: y as x; mean (layer norm only) and rstd shaped x.shape[..axis];
+             with dy also dx as x, dweight and dbias shaped as weight and bias
+  add_layer_norm, add_rms_norm: y = norm(residual_out), residual_out = residual + mask (x + branch_bias)
+    residual          as x; written: residual_out, with dy dresidual and dx
+    mask, branch_bias as x, and shaped x.shape[axis..]; may be absent
+    dresidual_out     the gradient of the new residual from elsewhere; may be absent
+  ada_layer_norm, ada_rms_norm: y = (1 + scale) x_hat + shift
+    scale, shift      shaped x.shape[0], x.shape[axis..]: one row for each sample; written with dy: dscale, dshift
+  gated_residual, gated_ada_layer_norm, gated_ada_rms_norm: the same of residual_out = residual + gate x
+    gate              shaped as scale; written with the gradients: dgate
+  conditional_layer_norm, conditional_rms_norm: y = weight[index] x_hat + bias[index]
+    index             shaped x.shape[..axis], i32 or i64; weight and bias have an entry for each index
+  scale_norm          scale, one number; l2_norm has no parameters; both write rnorm, one over the length
+  weight_norm         v instead of x, g (one number a unit), dw instead of dy; writes w, dv, dg. --axis is that of units
+  mean_variance_norm  y alone, and dx
 
-Half types are computed in f32 and rounded once.
+Halves are computed in f32 and rounded once. An option that an operator has no use for is an error.
 
 Examples:
   layernorm apply layer_norm --input in.safetensors --output out.safetensors

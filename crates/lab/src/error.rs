@@ -32,13 +32,15 @@ pub enum Error {
         found: Vec<String>,
     },
     /// A tensor of a shape that doesn't fit x.
-    #[error("{name} has shape {found:?} where x, of shape {x:?}, needs {expected}")]
+    #[error("{name} has shape {found:?} where {input}, of shape {x:?}, needs {expected}")]
     Shape {
         /// Which tensor.
         name: &'static str,
         /// Its shape.
         found: Vec<usize>,
-        /// The shape of x.
+        /// The tensor that it must fit.
+        input: &'static str,
+        /// The shape of that.
         x: Vec<usize>,
         /// What would fit.
         expected: String,
@@ -53,6 +55,14 @@ pub enum Error {
         /// What would fit.
         expected: String,
     },
+    /// An index below 0.
+    #[error("{name} has the index {index}: it must be from 0 up")]
+    Index {
+        /// Which tensor.
+        name: &'static str,
+        /// The index.
+        index: i64,
+    },
     /// An axis that isn't there.
     #[error("axis {axis} is not one of the {axes} axes of x: -{axes} to {}", *axes as i64 - 1)]
     Axis {
@@ -60,6 +70,34 @@ pub enum Error {
         axis: i64,
         /// How many there are.
         axes: usize,
+    },
+    /// Fewer axes than the operator works on.
+    #[error("{operator} needs {needs}, and x has {axes} axes: too few for that")]
+    Axes {
+        /// Which operator.
+        operator: &'static str,
+        /// What it needs axes for.
+        needs: &'static str,
+        /// How many there are.
+        axes: usize,
+    },
+    /// Groups of channels that are not alike.
+    #[error("{channels} channels can't be divided into {groups} groups")]
+    Groups {
+        /// How many groups were asked for.
+        groups: usize,
+        /// How many channels there are.
+        channels: usize,
+    },
+    /// An option that the operator has no use for.
+    #[error("{operator} has no use for {flag}{}", takes(flags))]
+    Flag {
+        /// Which operator.
+        operator: &'static str,
+        /// Which option.
+        flag: &'static str,
+        /// The options that it does take.
+        flags: Vec<&'static str>,
     },
     /// A shape that no memory holds.
     #[error("shape {shape:?} has more numbers than memory can hold")]
@@ -127,4 +165,8 @@ impl Error {
 
 fn list(names: &[String]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+fn takes(flags: &[&str]) -> String {
+    if flags.is_empty() { String::new() } else { format!("; it takes {}", flags.join(", ")) }
 }

@@ -3,18 +3,52 @@
 //! An operator is an entry: its name, which tensors its passes read and write, its kernels, and its oracle. The three
 //! commands know no operator by name, so a new one is a file in `operators/` and a line in [`ALL`].
 
+mod ada_norm;
+mod add_norm;
+mod batch_norm;
 mod by_row;
+mod conditional_norm;
 mod exact;
+mod gated;
+mod l2_norm;
 mod layer_norm;
+mod mean_variance_norm;
+mod oracle;
+mod problem;
 mod rms_norm;
+mod scale_norm;
+mod tensors;
+mod types;
+mod weight_norm;
 
-use crate::error::Error;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
-use layernorm::{Run, Workspace};
-use twofloat::TwoFloat;
+use layernorm::Run;
+
+pub use oracle::{Expected, Given};
+pub use problem::{Extent, Flag, Mode, Options, Order, Problem, Structure};
+pub(crate) use tensors::with;
+pub use tensors::{Kind, Slot, Tensors, View, differing};
+pub use types::{Acc, Number, Table, Types, Wide, WideResidual};
 
 /// Every operator.
-pub const ALL: &[Operator] = &[layer_norm::OPERATOR, rms_norm::OPERATOR];
+pub const ALL: &[Operator] = &[
+    layer_norm::OPERATOR,
+    rms_norm::OPERATOR,
+    add_norm::LAYER,
+    add_norm::RMS,
+    ada_norm::LAYER,
+    ada_norm::RMS,
+    conditional_norm::LAYER,
+    conditional_norm::RMS,
+    gated::RESIDUAL,
+    gated::LAYER,
+    gated::RMS,
+    scale_norm::OPERATOR,
+    l2_norm::OPERATOR,
+    weight_norm::OPERATOR,
+    mean_variance_norm::OPERATOR,
+    batch_norm::OPERATOR,
+];
 
 /// An operator by its name, for the command line.
 pub fn by_name() -> impl TypedValueParser<Value = &'static Operator> {
@@ -30,25 +64,105 @@ pub struct Operator {
     pub name: &'static str,
     /// Its formula, in one line.
     pub formula: &'static str,
-    /// From input to output.
+    /// What its input looks like.
+    pub structure: Structure,
+    /// The options that it has a use for.
+    pub flags: &'static [Flag],
+    /// The epsilon that is usual.
+    pub eps: f64,
+    /// From input to output. What it needs first is the input that gives the others their shapes.
     pub forward: Signature,
-    /// From the output's gradient to the input's.
+    /// From the output's gradient to the input's. What it needs last is the output's gradient.
     pub backward: Signature,
-    /// How a tensor's shape follows from that of `x`.
+    /// How a tensor's shape follows from that of the input.
     pub extent: fn(Slot) -> Extent,
-    /// In single precision.
-    pub f32: Kernels<f32>,
-    /// In double precision.
-    pub f64: Kernels<f64>,
+    /// In which ways it can be run.
+    pub able: Able,
+    /// What few models ask for, and `bench` does without.
+    pub untimed: &'static [Slot],
+    /// Its kernels.
+    pub kernels: Table,
+    /// The right answers for given inputs, and how far from them an output may lie.
+    pub oracle: fn(&Problem, &Given) -> Vec<Expected>,
+}
+
+/// In which ways an operator can be run.
+#[derive(Debug, Clone, Copy)]
+pub struct Able {
+    /// Forward, with these outputs where these inputs were; empty where it can't.
+    pub in_place: &'static [(Slot, Slot)],
+    /// The same backward.
+    pub backward_in_place: &'static [(Slot, Slot)],
+    /// With rows that lie apart.
+    pub strided: bool,
+    /// Backward without the statistics that the forward pass saves.
+    pub unsaved: bool,
+    /// Does the gradient of a number depend on all numbers that are normalised with it?
+    pub normalises: bool,
+    /// Over a part of a batch, so that the parameters' gradients of the parts add up to those of the whole.
+    pub shards: bool,
+    /// With the parameters' gradients added to others.
+    pub accumulates: bool,
+}
+
+impl Able {
+    /// All of it.
+    pub const ALL: Self = Self {
+        in_place: &[(Slot::X, Slot::Y)],
+        backward_in_place: &[(Slot::Dy, Slot::Dx)],
+        strided: true,
+        unsaved: true,
+        normalises: true,
+        shards: true,
+        accumulates: true,
+    };
+    /// Nothing of it, but the backward pass without statistics.
+    pub const NONE: Self = Self {
+        in_place: &[],
+        backward_in_place: &[],
+        strided: false,
+        unsaved: true,
+        normalises: true,
+        shards: false,
+        accumulates: false,
+    };
 }
 
 impl Operator {
+    /// The tensor that gives the others their shapes.
+    pub fn input(&self) -> Slot {
+        self.forward.needs[0]
+    }
+
+    /// The gradient of the output.
+    pub fn output_gradient(&self) -> Slot {
+        self.backward.needs[self.backward.needs.len() - 1]
+    }
+
+    /// Everything that comes from the caller, whichever pass reads it; each once.
+    pub fn reads(&self) -> impl Iterator<Item = Slot> {
+        let Self { forward, backward, .. } = *self;
+        let mut seen: Vec<Slot> = Vec::new();
+        let read = [forward.needs, forward.takes, forward.updates, backward.needs, backward.takes];
+        for &slot in read.into_iter().flatten() {
+            if !seen.contains(&slot) && !forward.writes.contains(&slot) && !forward.saves.contains(&slot) {
+                seen.push(slot);
+            }
+        }
+        seen.into_iter()
+    }
+
+    /// Has it a tensor of this kind?
+    pub fn has(&self, kind: Kind) -> bool {
+        self.reads().any(|slot| slot.kind() == kind)
+    }
+
     /// Makes room for the outputs, contiguous, and runs both passes: the backward one where its inputs are there.
     /// Gives the outputs that were written.
     ///
     /// # Errors
     /// What the kernels refuse.
-    pub fn run<T: Float>(
+    pub fn run<T: Types>(
         &self,
         problem: &Problem,
         how: &How,
@@ -56,27 +170,33 @@ impl Operator {
     ) -> Result<Vec<Slot>, layernorm::Error> {
         let kernels = T::kernels(self);
         for &slot in self.forward.writes.iter().chain(self.forward.saves) {
-            *tensors.slot(slot) = self.room(problem, tensors, slot);
+            self.allot(problem, tensors, slot);
         }
         (kernels.forward)(problem, how, tensors)?;
-        let mut written = self.forward.writes.to_vec();
-        if self.backward.needs.iter().all(|&slot| tensors.get(slot).is_some()) {
+        let there = |tensors: &Tensors<T>, slot| tensors.get(slot).is_some();
+        let updates = if problem.options.mode == Mode::Train { self.forward.updates } else { &[] };
+        let writes = self.forward.writes.iter().chain(updates);
+        let mut written: Vec<Slot> = writes.copied().filter(|&slot| there(tensors, slot)).collect();
+        if self.backward.needs.iter().all(|&slot| there(tensors, slot)) {
             for &slot in self.backward.writes {
-                *tensors.slot(slot) = self.room(problem, tensors, slot);
+                self.allot(problem, tensors, slot);
             }
             (kernels.backward)(problem, how, tensors)?;
-            written.extend(self.backward.writes.iter().filter(|&&slot| tensors.get(slot).is_some()));
+            written.extend(self.backward.writes.iter().filter(|&&slot| there(tensors, slot)));
         }
         Ok(written)
     }
 
     /// Zeros for an output, if its input is there: a parameter's gradient is as long as the parameter.
-    pub fn room<T: Float>(&self, problem: &Problem, tensors: &Tensors<T>, slot: Slot) -> Option<Vec<T>> {
+    pub fn allot<T: Types>(&self, problem: &Problem, tensors: &mut Tensors<T>, slot: Slot) {
         let len = match slot.comes_with() {
-            Some(input) => tensors.get(input)?.len(),
-            None => problem.len((self.extent)(slot)),
+            Some(input) => tensors.get(input).map(View::len),
+            None => Some(problem.len((self.extent)(slot))),
         };
-        Some(vec![T::default(); len])
+        match len {
+            Some(len) => tensors.allot(slot, len),
+            None => tensors.clear(slot),
+        }
     }
 }
 
@@ -91,198 +211,32 @@ pub struct Signature {
     pub writes: &'static [Slot],
     /// What a forward pass keeps for the backward pass and no one else.
     pub saves: &'static [Slot],
+    /// What it changes, in training, where it is given.
+    pub updates: &'static [Slot],
 }
 
-/// An operator in one precision.
+/// An operator in one combination of types.
 #[derive(Debug, Clone, Copy)]
-pub struct Kernels<T> {
+pub struct Kernels<T: Types> {
     /// From input to output: writes those outputs for which there is memory.
     pub forward: Pass<T>,
     /// From the output's gradient to the input's: writes those gradients for which there is memory, and takes the
     /// statistics that [`Signature::saves`] names where they are there.
     pub backward: Pass<T>,
-    /// The right answers for given inputs, and how far from them an output may lie.
-    pub oracle: fn(&Problem, &Tensors<T>) -> Vec<Expected>,
 }
 
 /// A kernel, bound to named tensors.
 pub type Pass<T> = fn(&Problem, &How, &mut Tensors<T>) -> Result<(), layernorm::Error>;
-
-/// Defines [`Slot`] and [`Tensors`], which name the same things.
-macro_rules! tensors {
-    ($($(#[$doc:meta])* $slot:ident $field:ident,)*) => {
-        /// The tensors that operators read and write, by the names that they have in files.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Slot {
-            $($(#[$doc])* $slot,)*
-        }
-
-        impl Slot {
-            /// The name in files.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$slot => stringify!($field),)*
-                }
-            }
-        }
-
-        /// The tensors of one call; `None` where there is none.
-        #[derive(Debug, Clone)]
-        pub struct Tensors<T> {
-            $($(#[$doc])* pub $field: Option<Vec<T>>,)*
-            /// Memory for partial sums.
-            pub workspace: Workspace<T>,
-        }
-
-        impl<T: Float> Default for Tensors<T> {
-            fn default() -> Self {
-                Self { $($field: None,)* workspace: Workspace::new() }
-            }
-        }
-
-        impl<T> Tensors<T> {
-            /// A tensor by name.
-            pub fn get(&self, slot: Slot) -> Option<&Vec<T>> {
-                match slot {
-                    $(Slot::$slot => self.$field.as_ref(),)*
-                }
-            }
-
-            /// The place of a tensor.
-            pub fn slot(&mut self, slot: Slot) -> &mut Option<Vec<T>> {
-                match slot {
-                    $(Slot::$slot => &mut self.$field,)*
-                }
-            }
-        }
-    };
-}
-
-tensors! {
-    /// The input.
-    X x,
-    /// gamma.
-    Weight weight,
-    /// beta.
-    Bias bias,
-    /// The gradient of the output.
-    Dy dy,
-    /// The output.
-    Y y,
-    /// The mean, rounded once, for people.
-    Mean mean,
-    /// The mean's first estimate, for the backward pass.
-    M m,
-    /// What that estimate lacks, for the backward pass.
-    C c,
-    /// 1 / sqrt(variance or mean square + eps).
-    Rstd rstd,
-    /// The gradient of the input.
-    Dx dx,
-    /// The gradient of the weight.
-    Dweight dweight,
-    /// The gradient of the bias.
-    Dbias dbias,
-}
-
-impl Slot {
-    /// The input without which this output makes no sense.
-    pub fn comes_with(self) -> Option<Self> {
-        match self {
-            Self::Dweight => Some(Self::Weight),
-            Self::Dbias => Some(Self::Bias),
-            _ => None,
-        }
-    }
-}
-
-/// How a tensor's shape follows from that of `x`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// As x.
-    Whole,
-    /// x.shape[..axis].
-    Rows,
-    /// x.shape[axis..], or a single number for all; the gradient of a parameter is shaped as it is.
-    Units,
-}
-
-/// What an operator is to do, besides the numbers.
-#[derive(Debug, Clone)]
-pub struct Problem {
-    /// The shape of x.
-    pub shape: Vec<usize>,
-    /// The first of the axes that are normalised together; those before it count rows.
-    pub axis: usize,
-    /// Added to the variance or mean square.
-    pub eps: f64,
-    rows: usize,
-    features: usize,
-}
-
-impl Problem {
-    /// Over the axes of `shape` from `axis` on; a negative one counts from the end.
-    ///
-    /// # Errors
-    /// [`Error::Axis`] for an axis that isn't there, [`Error::TooLarge`] for a shape that no memory holds.
-    pub fn new(shape: &[usize], axis: i64, eps: f64) -> Result<Self, Error> {
-        let axes = shape.len();
-        let wrong = Error::Axis { axis, axes };
-        let from_start = if axis < 0 { axis.checked_add_unsigned(axes as u64) } else { Some(axis) };
-        let axis = from_start
-            .and_then(|axis| usize::try_from(axis).ok())
-            .filter(|&axis| axis < axes)
-            .ok_or(wrong)?;
-        let count = |axes: &[usize]| axes.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
-        let too_large = || Error::TooLarge { shape: shape.to_vec() };
-        let rows = count(&shape[..axis]).ok_or_else(too_large)?;
-        let features = count(&shape[axis..]).ok_or_else(too_large)?;
-        rows.checked_mul(features).ok_or_else(too_large)?;
-        Ok(Self { shape: shape.to_vec(), axis, eps, rows, features })
-    }
-
-    /// A matrix whose rows are normalised.
-    pub fn matrix(rows: usize, features: usize, eps: f64) -> Self {
-        Self { shape: vec![rows, features], axis: 1, eps, rows, features }
-    }
-
-    /// How many sets of numbers are normalised.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// How many numbers a set has.
-    pub fn features(&self) -> usize {
-        self.features
-    }
-
-    /// The shape of such a tensor.
-    pub fn dims(&self, extent: Extent) -> &[usize] {
-        match extent {
-            Extent::Whole => &self.shape,
-            Extent::Rows => &self.shape[..self.axis],
-            Extent::Units => &self.shape[self.axis..],
-        }
-    }
-
-    /// How many numbers such a tensor has.
-    pub fn len(&self, extent: Extent) -> usize {
-        match extent {
-            Extent::Whole => self.rows * self.features,
-            Extent::Rows => self.rows,
-            Extent::Units => self.features,
-        }
-    }
-}
 
 /// In which way a pass is run: nothing here may change a bit of a row.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct How {
     /// Level and threads.
     pub run: Run,
-    /// Overwrite the input: `y` comes in `x`, `dx` in `dy`.
+    /// Overwrite the input: the output comes in its place, the input's gradient in that of the output's.
     pub in_place: bool,
-    /// Rows that lie apart: those of x and dy, and those of y and dx. Contiguous where absent.
+    /// Rows that lie apart: those of what a forward pass reads and of gradients that come in, and those of the outputs
+    /// of both passes. Contiguous where absent.
     pub layout: Option<[Layout; 2]>,
     /// The index of the first row in a batch that is split over calls.
     pub first_row: usize,
@@ -297,66 +251,4 @@ pub struct Layout {
     pub offset: usize,
     /// From the start of a row to the start of the next.
     pub stride: usize,
-}
-
-/// What an output must be.
-#[derive(Debug)]
-pub struct Expected {
-    /// Which output.
-    pub slot: Slot,
-    /// The exact values.
-    pub values: Vec<TwoFloat>,
-    /// What an error of 1u amounts to at each value, divided by u.
-    pub scales: Vec<f64>,
-    /// How many such units are allowed.
-    pub bound: f64,
-    /// Whether rounding the result itself, u |value|, is allowed on top.
-    pub rounding: bool,
-}
-
-/// f32 or f64.
-pub trait Float: layernorm::Real + Default + std::ops::Add<Output = Self> {
-    /// The name in reports.
-    const NAME: &'static str;
-    /// The smallest positive number.
-    const TINY: f64;
-    /// Rounded to nearest even.
-    fn narrow(value: f64) -> Self;
-    /// Exactly.
-    fn widen(self) -> f64;
-    /// Equal to the last bit, where any NaN equals any NaN.
-    fn same(self, other: Self) -> bool;
-    /// The operator in this precision.
-    fn kernels(operator: &Operator) -> &Kernels<Self>;
-}
-
-macro_rules! float {
-    ($t:ident) => {
-        impl Float for $t {
-            const NAME: &'static str = stringify!($t);
-            #[allow(clippy::unnecessary_cast, reason = "in one of the two types")]
-            const TINY: f64 = <$t>::from_bits(1) as f64;
-            #[allow(clippy::cast_possible_truncation, reason = "rounding to nearest is what is wanted")]
-            fn narrow(value: f64) -> Self {
-                value as Self
-            }
-            fn widen(self) -> f64 {
-                self.into()
-            }
-            fn same(self, other: Self) -> bool {
-                self.to_bits() == other.to_bits() || (self.is_nan() && other.is_nan())
-            }
-            fn kernels(operator: &Operator) -> &Kernels<Self> {
-                &operator.$t
-            }
-        }
-    };
-}
-
-float!(f32);
-float!(f64);
-
-/// How many numbers differ in a bit: a missing number differs too.
-pub fn differing<T: Float>(a: &[T], b: &[T]) -> usize {
-    a.len().abs_diff(b.len()) + a.iter().zip(b).filter(|(a, b)| !a.same(**b)).count()
 }

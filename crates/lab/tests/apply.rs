@@ -2,65 +2,13 @@
 
 mod common;
 
+use common::files::{Tensor, apply, file, numbers, text};
 use common::{json, run, stderr, stdout};
-use half::{bf16, f16};
+use half::bf16;
 use layernorm::reference::{self, Affine};
 use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::Dtype;
 use std::path::Path;
-
-/// A tensor: name, type, shape and numbers.
-struct Tensor<'a>(&'a str, Dtype, &'a [usize], &'a [f64]);
-
-#[allow(clippy::cast_possible_truncation, reason = "rounding to the type is what is wanted")]
-fn bytes(dtype: Dtype, numbers: &[f64]) -> Vec<u8> {
-    let one = |&number: &f64| match dtype {
-        Dtype::F64 => number.to_le_bytes().to_vec(),
-        Dtype::F32 => (number as f32).to_le_bytes().to_vec(),
-        Dtype::F16 => f16::from_f64(number).to_le_bytes().to_vec(),
-        Dtype::BF16 => bf16::from_f64(number).to_le_bytes().to_vec(),
-        Dtype::I32 => (number as i32).to_le_bytes().to_vec(),
-        other => panic!("{other} in a test"),
-    };
-    numbers.iter().flat_map(one).collect()
-}
-
-fn numbers(tensor: &TensorView<'_>) -> Vec<f64> {
-    let data = tensor.data();
-    match tensor.dtype() {
-        Dtype::F64 => data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
-        Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
-        Dtype::F16 => data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).into()).collect(),
-        Dtype::BF16 => data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).into()).collect(),
-        other => panic!("{other} in an output"),
-    }
-}
-
-fn file(tensors: &[Tensor<'_>]) -> Vec<u8> {
-    let bytes: Vec<_> = tensors.iter().map(|Tensor(_, dtype, _, numbers)| bytes(*dtype, numbers)).collect();
-    let views = tensors.iter().zip(&bytes).map(|(Tensor(name, dtype, shape, _), bytes)| {
-        (*name, TensorView::new(*dtype, shape.to_vec(), bytes).expect("a sound tensor"))
-    });
-    safetensors::serialize(views, None).expect("a sound file")
-}
-
-/// Applies an operator to a file in a folder of its own; gives the program's output and the file, if it is there.
-fn apply(operator: &str, input: &[u8], more: &[&str]) -> (std::process::Output, Option<Vec<u8>>) {
-    let folder = tempfile::tempdir().unwrap();
-    let [from, to] = ["in.safetensors", "out.safetensors"].map(|name| folder.path().join(name));
-    std::fs::write(&from, input).unwrap();
-    let paths = ["--input", text(&from), "--output", text(&to)];
-    let output = run(&[&["apply", operator], &paths[..], more].concat());
-    let written = std::fs::read(&to).ok();
-    let left: Vec<_> =
-        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left.len(), 1 + usize::from(written.is_some()), "nothing else is left behind: {left:?}");
-    (output, written)
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
 
 const X: [f64; 12] = [1.0, 2.0, 4.0, 0.5, -3.0, 2.5, 100.0, 101.0, 102.5, -0.25, 0.0, 8.0];
 const DY: [f64; 12] = [0.5, -1.0, 0.25, 1.0, 1.0, 2.0, -0.5, 0.0, 1.5, -2.0, 0.75, 0.125];

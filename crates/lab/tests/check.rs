@@ -19,8 +19,8 @@ fn a_check_holds_and_says_what_it_saw() {
         assert!(level["note"].as_str().unwrap().starts_with("skipped"), "{level}");
     }
     let errors = summary["errors"].as_array().unwrap();
-    // Five outputs, two types.
-    assert_eq!(errors.len(), 10 * tested.len());
+    // Five outputs; four types, and halves with parameters in f32.
+    assert_eq!(errors.len(), 5 * (4 + 2) * tested.len());
     for error in errors {
         assert!(error["worst"].as_f64().unwrap() <= error["bound"].as_f64().unwrap(), "{error}");
         assert!(error["rows"].as_u64().unwrap() > 1000, "{error}");
@@ -50,19 +50,61 @@ fn a_level_that_is_not_here_is_no_success() {
 
 #[test]
 fn a_bench_gives_a_line_for_each_pass_and_number_of_threads() {
-    let arguments = ["bench", "--shapes", "3x64,40x1000", "--threads", "1,2", "--rounds", "1", "--json"];
+    let operators = "layer_norm,add_rms_norm";
+    let shapes = "3x64,40x1000";
+    let arguments = [
+        "bench",
+        "--shapes",
+        shapes,
+        "--operators",
+        operators,
+        "--threads",
+        "1,2",
+        "--rounds",
+        "1",
+        "--json",
+    ];
     let output = run(&arguments);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let summary = json(&output);
-    assert_eq!(summary["command"], "layernorm bench --shapes 3x64,40x1000 --threads 1,2 --rounds 1");
+    let command =
+        format!("layernorm bench --shapes {shapes} --operators {operators} --threads 1,2 --rounds 1");
+    assert_eq!(summary["command"], command);
     let rows = summary["rows"].as_array().unwrap();
     // Shapes, operators, directions, threads.
     assert_eq!(rows.len(), 2 * 2 * 2 * 2);
     for row in rows {
         assert!(row["ns"].as_f64().unwrap() > 0.0 && row["ratio"].as_f64().unwrap() > 0.0, "{row}");
     }
-    let text = stdout(&run(&["bench", "--shapes", "3x64", "--dtype", "f64", "--rounds", "1"]));
-    assert!(text.contains("3 x 64") && text.contains("f64") && text.contains("best copy"), "{text}");
+}
+
+/// Every operator has a shape of its own to run on, and takes any other that can be its own.
+#[test]
+fn every_operator_is_timed_in_every_type() {
+    for dtype in ["f32", "f64", "f16", "bf16"] {
+        let output = run(&["bench", "--shapes", "3x64", "--dtype", dtype, "--threads", "1", "--rounds", "1"]);
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(0), "{dtype}: {}", stderr(&output));
+        assert!(text.contains("3 x 64") && text.contains(dtype) && text.contains("best copy"), "{text}");
+        for operator in ["layer_norm", "add_layer_norm", "ada_layer_norm", "scale_norm", "weight_norm"] {
+            assert!(text.contains(operator), "{operator} in {dtype}: {text}");
+        }
+    }
+}
+
+/// Halves are checked beside f32 and f64, with a residual in either type.
+#[test]
+fn a_residual_is_checked_in_both_types() {
+    let output = run(&["check", "--operators", "add_layer_norm", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    let summary = json(&output);
+    let errors = summary["errors"].as_array().unwrap();
+    for dtype in ["f32", "f64", "f16", "bf16", "bf16, f32", "bf16, f32 residual"] {
+        for quantity in ["y", "residual_out", "dx", "dresidual", "dweight", "dbias", "dbranch_bias"] {
+            let found = errors.iter().any(|error| error["dtype"] == dtype && error["quantity"] == quantity);
+            assert!(found, "{quantity} in {dtype}");
+        }
+    }
 }
 
 #[test]

@@ -87,15 +87,3 @@ number!(f64, F64, |value| value, ours::prepare);
 // The day that our kernels take these types, `ours::prepare` here too.
 number!(bf16, Bf16, bf16::from_f64, |_| Err(Error::lacks("no bf16 yet")));
 number!(f16, F16, f16::from_f64, |_| Err(Error::lacks("no f16 yet")));
-
-impl Word for bf16 {
-    fn xor(self, other: Self) -> Self {
-        Self::from_bits(self.to_bits() ^ other.to_bits())
-    }
-}
-
-impl Word for f16 {
-    fn xor(self, other: Self) -> Self {
-        Self::from_bits(self.to_bits() ^ other.to_bits())
-    }
-}

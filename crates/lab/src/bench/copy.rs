@@ -13,6 +13,7 @@
 //!
 //! `crates/peers` has this file too, by its path, and so uses nothing of the lab around it.
 
+use half::{bf16, f16};
 use rayon::prelude::*;
 
 /// Bytes of a cache line.
@@ -65,22 +66,22 @@ pub(super) fn copy<T: Word>(way: Way, reads: &[&[T]], writes: &mut [&mut [T]], p
     });
 }
 
-/// A number that is nothing but its bits here: f32 or f64.
+/// A number that is nothing but its bits here.
 pub(super) trait Word: Copy + Send + Sync {
     fn xor(self, other: Self) -> Self;
 }
 
-impl Word for f32 {
-    fn xor(self, other: Self) -> Self {
-        Self::from_bits(self.to_bits() ^ other.to_bits())
-    }
+macro_rules! word {
+    ($($t:ty)*) => {$(
+        impl Word for $t {
+            fn xor(self, other: Self) -> Self {
+                Self::from_bits(self.to_bits() ^ other.to_bits())
+            }
+        }
+    )*};
 }
 
-impl Word for f64 {
-    fn xor(self, other: Self) -> Self {
-        Self::from_bits(self.to_bits() ^ other.to_bits())
-    }
-}
+word!(f32 f64 f16 bf16);
 
 fn copy_part<T: Word>(way: Way, reads: &[&[T]], writes: &mut [&mut [T]]) {
     match (reads, writes) {
@@ -91,6 +92,10 @@ fn copy_part<T: Word>(way: Way, reads: &[&[T]], writes: &mut [&mut [T]]) {
         ([a], [to, and]) => merge(way, [a], [to, and]),
         ([a, b], [to, and]) => merge(way, [a, b], [to, and]),
         ([a, b, c], [to, and]) => merge(way, [a, b, c], [to, and]),
+        ([a, b, c, d], [to]) => merge(way, [a, b, c, d], [to]),
+        ([a, b, c, d], [to, and]) => merge(way, [a, b, c, d], [to, and]),
+        ([a, b, c], [to, and, also]) => merge(way, [a, b, c], [to, and, also]),
+        ([a, b, c, d], [to, and, also]) => merge(way, [a, b, c, d], [to, and, also]),
         (reads, writes) => panic!("no copy from {} arrays to {}", reads.len(), writes.len()),
     }
 }

@@ -1,12 +1,16 @@
 //! What must not change a bit, and whether it does.
 
-use super::errors::{inputs, one_thread};
+use super::errors::{Sets, has_types, one_thread};
 use super::rows::{Draw, Spread};
 use super::{Checker, Equal};
 use crate::error::Error;
 use crate::interrupt;
-use crate::operators::{Extent, Float, How, Layout, Operator, Problem, Slot, Tensors};
+use crate::operators::{
+    Acc, Extent, How, Layout, Number, Operator, Problem, Slot, Tensors, Types, View, Wide, WideResidual,
+    differing, with,
+};
 use crate::report::model::BitCase;
+use half::{bf16, f16};
 use indicatif::ProgressBar;
 use layernorm::{Level, Run, Threads};
 use rayon::ThreadPool;
@@ -39,7 +43,7 @@ const BATCH: usize = 1000;
 const BETWEEN: f64 = 12345.0;
 
 /// A batch, an operator, and what it gives in one thread at the widest level.
-struct Bits<'a, T> {
+struct Bits<'a, T: Types> {
     checker: &'a Checker<'a>,
     pools: &'a [ThreadPool],
     operator: &'static Operator,
@@ -54,7 +58,7 @@ struct Bits<'a, T> {
 type Test<'a, T> = fn(&Bits<'a, T>) -> Result<Equal, Error>;
 
 /// Everything that is varied, and how.
-fn tests<'a, T: Float>() -> [(&'static str, Test<'a, T>); 9] {
+fn tests<'a, T: Types>() -> [(&'static str, Test<'a, T>); 10] {
     [
         ("instruction sets, over threads", Bits::levels),
         ("1, 2, 3 and 7 threads", Bits::threads),
@@ -65,17 +69,45 @@ fn tests<'a, T: Float>() -> [(&'static str, Test<'a, T>); 9] {
         ("statistics saved, or taken again", Bits::unsaved),
         ("a batch split at aligned rows, gradients added to others", Bits::shards),
         ("NaN and infinities in other rows", Bits::poisoned),
+        ("parameters of halves, in halves or in f32", Bits::widened),
     ]
 }
 
-/// A batch for an operator: its index in [`SHAPES`], and whether in f64.
-type Job = (&'static Operator, u32, bool);
+/// A batch for an operator: its index in [`SHAPES`], and the tests in certain types.
+type Job = (&'static Operator, u32, One);
+
+type One = fn(&Checker<'_>, &[ThreadPool], &'static Operator, u32) -> Result<Vec<Equal>, Error>;
 
 fn jobs(checker: &Checker<'_>) -> Vec<Job> {
-    let shapes = || (0u32..).zip(SHAPES).map(|(index, _)| index);
-    let of =
-        |&operator| shapes().flat_map(move |shape| [false, true].map(|double| (operator, shape, double)));
-    checker.operators.iter().flat_map(of).collect()
+    fn if_it_has<T: Types>(operator: &Operator) -> Option<One> {
+        has_types::<T>(operator).then_some(one::<T> as One)
+    }
+    let mut jobs: Vec<Job> = Vec::new();
+    for (i, &operator) in checker.operators.iter().enumerate() {
+        let halves: Vec<One> = [
+            if_it_has::<f16>(operator),
+            if_it_has::<bf16>(operator),
+            if_it_has::<Wide<f16>>(operator),
+            if_it_has::<Wide<bf16>>(operator),
+            if_it_has::<WideResidual<f16>>(operator),
+            if_it_has::<WideResidual<bf16>>(operator),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        for shape in (0..SHAPES.len()).filter(|&shape| checker.takes(i, shape)) {
+            let index = shape as u32;
+            jobs.extend([(operator, index, one::<f32> as One), (operator, index, one::<f64> as One)]);
+            // Of the halves' types, one a shape, by turns.
+            let some = if checker.thorough {
+                0..halves.len()
+            } else {
+                shape % halves.len()..shape % halves.len() + 1
+            };
+            jobs.extend(halves[some].iter().map(|&one| (operator, index, one)));
+        }
+    }
+    jobs
 }
 
 /// The steps of [`run`].
@@ -83,15 +115,11 @@ pub(super) fn steps(checker: &Checker<'_>) -> u64 {
     jobs(checker).len() as u64
 }
 
-/// Everything, for every operator, in f32 and f64.
+/// Everything, for every operator, in all types.
 pub(super) fn run(checker: &Checker<'_>, bar: &ProgressBar) -> Result<Vec<BitCase>, Error> {
     let pools = THREADS.map(crate::cli::pool).into_iter().collect::<Result<Vec<_>, _>>()?;
-    let one = |&(operator, shape, double): &Job| {
-        let results = if double {
-            one::<f64>(checker, &pools, operator, shape)
-        } else {
-            one::<f32>(checker, &pools, operator, shape)
-        };
+    let one = |&(operator, shape, one): &Job| {
+        let results = one(checker, &pools, operator, shape);
         bar.inc(1);
         results
     };
@@ -105,7 +133,7 @@ pub(super) fn run(checker: &Checker<'_>, bar: &ProgressBar) -> Result<Vec<BitCas
 }
 
 /// Every test of one job.
-fn one<T: Float>(
+fn one<T: Types>(
     checker: &Checker<'_>,
     pools: &[ThreadPool],
     operator: &'static Operator,
@@ -113,12 +141,9 @@ fn one<T: Float>(
 ) -> Result<Vec<Equal>, Error> {
     let (rows, n) = SHAPES[shape as usize];
     let draw = &mut Draw::new(checker.seed ^ 0xb175, shape);
-    let problem = Problem::matrix(rows, n, 1e-5);
-    let mut normal =
-        |mean: f64| (0..rows).flat_map(|_| Spread::Normal.row(draw, n, mean)).collect::<Vec<_>>();
-    let (x, dy) = (normal(3.0), normal(0.0));
-    let mut inputs = inputs::<T>(&problem, &x, shape, draw);
-    inputs.dy = Some(dy.iter().map(|&dy| T::narrow(dy)).collect());
+    let x: Vec<f64> = (0..rows).flat_map(|_| Spread::Normal.row(draw, n, 3.0)).collect();
+    let sets = Sets { rows, x: &x, scale: 1.0, eps: 1e-5, turn: shape };
+    let (problem, inputs) = sets.inputs::<T>(operator, draw);
     let mut base = inputs.clone();
     let best = checker.levels.last().copied().unwrap_or(Level::Portable);
     let written = operator.run(&problem, &one_thread(best), &mut base)?;
@@ -132,44 +157,46 @@ fn one<T: Float>(
     Ok(results)
 }
 
-impl<T: Float> Bits<'_, T> {
+impl<T: Types> Bits<'_, T> {
     fn extent(&self, slot: Slot) -> Extent {
         (self.operator.extent)(slot)
     }
 
-    /// The outputs that have an entry (or entries) for each row.
-    fn row_by_row(&self) -> impl Iterator<Item = (Slot, usize)> {
-        let n = self.problem.features();
-        self.written.iter().filter_map(move |&slot| match self.extent(slot) {
-            Extent::Whole => Some((slot, n)),
-            Extent::Rows => Some((slot, 1)),
-            Extent::Units => None,
-        })
+    /// The outputs that have numbers for each item (a row, or a sample), and how many.
+    fn item_by_item(&self) -> impl Iterator<Item = (Slot, usize)> {
+        self.written.iter().filter_map(|&slot| Some((slot, self.problem.of_item(self.extent(slot))?)))
     }
 
-    /// Compares outputs of some rows with those of the whole batch.
-    fn compare_rows(&self, equal: &mut Equal, part: &Tensors<T>, rows: Range<usize>) {
-        for (slot, width) in self.row_by_row() {
-            if let (Some(base), Some(part)) = (self.base.get(slot), part.get(slot)) {
-                equal.slices(&base[rows.start * width..rows.end * width], part);
+    /// Compares outputs of some items with those of the whole batch.
+    fn compare_items(&self, equal: &mut Equal, part: &Tensors<T>, items: Range<usize>) {
+        for (slot, width) in self.item_by_item() {
+            let base = self.base.get(slot).map(|base| base.part(items.start * width..items.end * width));
+            equal.views(base, part.get(slot));
+        }
+    }
+
+    /// The inputs of some items.
+    fn part(&self, items: Range<usize>) -> (Problem, Tensors<T>) {
+        let mut inputs = Tensors::default();
+        for slot in self.operator.reads() {
+            if let Some(all) = self.inputs.get(slot) {
+                let part = match self.problem.of_item(self.extent(slot)) {
+                    Some(width) => all.part(items.start * width..items.end * width),
+                    None => all,
+                };
+                inputs.set(slot, part);
             }
         }
+        (self.problem.with_items(items.len()), inputs)
     }
 
-    /// The inputs of some rows.
-    fn part(&self, rows: Range<usize>) -> (Problem, Tensors<T>) {
-        let n = self.problem.features();
-        let Operator { forward, backward, .. } = self.operator;
-        let mut inputs = Tensors::default();
-        for &slot in [forward.needs, forward.takes, backward.needs].into_iter().flatten() {
-            let range = match self.extent(slot) {
-                Extent::Whole => rows.start * n..rows.end * n,
-                Extent::Rows => rows.clone(),
-                Extent::Units => 0..self.inputs.get(slot).map_or(0, Vec::len),
-            };
-            *inputs.slot(slot) = self.inputs.get(slot).map(|all| all[range].to_vec());
+    /// Everything, as after a first call; what that changed, as before it.
+    fn again(&self) -> Tensors<T> {
+        let mut tensors = self.base.clone();
+        for &slot in self.operator.forward.updates {
+            self.inputs.get(slot).into_iter().for_each(|before| tensors.set(slot, before));
         }
-        (Problem::matrix(rows.len(), n, self.problem.eps), inputs)
+        tensors
     }
 
     fn run(&self, problem: &Problem, how: &How, mut inputs: Tensors<T>) -> Result<Tensors<T>, Error> {
@@ -200,30 +227,32 @@ impl<T: Float> Bits<'_, T> {
     }
 
     fn batches(&self) -> Result<Equal, Error> {
-        let (rows, n) = (self.problem.rows(), self.problem.features());
+        let items = self.problem.items();
+        let n = self.problem.len(Extent::Whole) / items;
         // Each size of the shape that is made for it; else both sides of each threshold, and some more.
         let near = |numbers: usize| (numbers / n).saturating_sub(1)..=numbers / n + 2;
-        let [two_threads, streaming] = [1 << 16, (2 << 20) / size_of::<T>()].map(near);
+        let [two_threads, streaming] = [1 << 16, (2 << 20) / size_of::<T::E>()].map(near);
         let some = |size: usize| size < 20 || size.is_multiple_of(97) || self.checker.thorough || n == 64;
         let wanted = |size: &usize| {
             two_threads.contains(size) || streaming.contains(size) || (*size <= BATCH && some(*size))
         };
         let mut equal = Equal::default();
-        for size in (1..=rows).filter(wanted) {
+        for size in (1..=items).filter(wanted) {
             let (problem, inputs) = self.part(0..size);
             let part = self.pools[1].install(|| self.run(&problem, &self.how, inputs))?;
-            self.compare_rows(&mut equal, &part, 0..size);
+            self.compare_items(&mut equal, &part, 0..size);
         }
         Ok(equal)
     }
 
     fn alone(&self) -> Result<Equal, Error> {
         let mut equal = Equal::default();
-        let step = if self.checker.thorough { 1 } else { (self.problem.rows() / 100).max(1) };
-        for row in (0..self.problem.rows()).step_by(step) {
-            let (problem, inputs) = self.part(row..row + 1);
+        let items = self.problem.items();
+        let step = if self.checker.thorough { 1 } else { (items / 100).max(1) };
+        for item in (0..items).step_by(step) {
+            let (problem, inputs) = self.part(item..item + 1);
             let alone = self.run(&problem, &self.how, inputs)?;
-            self.compare_rows(&mut equal, &alone, row..row + 1);
+            self.compare_items(&mut equal, &alone, item..item + 1);
         }
         Ok(equal)
     }
@@ -231,27 +260,35 @@ impl<T: Float> Bits<'_, T> {
     fn strides(&self) -> Result<Equal, Error> {
         let n = self.problem.features();
         let mut equal = Equal::default();
+        if !self.operator.able.strided {
+            return Ok(equal);
+        }
+        let whole = |slot: &Slot| self.extent(*slot) == Extent::Whole;
         for (offsets, pads) in
             [([0, 1], [1, 0]), ([3, 5], [0, 0]), ([3, 0], [0, 3]), ([5, 2], [16, 17]), ([1, 7], [32, 1])]
         {
             let layout = [0, 1].map(|i| Layout { offset: offsets[i], stride: n + pads[i] });
             let how = How { layout: Some(layout), ..self.how };
-            let mut apart = self.base.clone();
-            for slot in [Slot::X, Slot::Dy] {
-                *apart.slot(slot) = self.inputs.get(slot).map(|all| self.lay_out(all, layout[0]));
+            let mut apart = self.again();
+            for slot in self.operator.reads().filter(whole) {
+                if let Some(all) = self.inputs.get(slot) {
+                    apart.fill(slot, self.lay_out(&all.widened(), layout[0]));
+                }
             }
-            let between = vec![T::narrow(BETWEEN); self.problem.rows() * n];
-            for slot in [Slot::Y, Slot::Dx] {
-                *apart.slot(slot) = Some(self.lay_out(&between, layout[1]));
+            let between = vec![BETWEEN; self.problem.rows() * n];
+            for &slot in self.written.iter().filter(|slot| whole(slot)) {
+                apart.fill(slot, self.lay_out(&between, layout[1]));
             }
             let kernels = T::kernels(self.operator);
             self.pools[1].install(|| (kernels.forward)(&self.problem, &how, &mut apart))?;
             self.pools[1].install(|| (kernels.backward)(&self.problem, &how, &mut apart))?;
             for &slot in &self.written {
-                if let (Some(base), Some(got)) = (self.base.get(slot), apart.get(slot)) {
-                    let laid_out =
-                        (self.extent(slot) == Extent::Whole).then(|| self.lay_out(base, layout[1]));
-                    equal.slices(laid_out.as_ref().unwrap_or(base), got);
+                if let (Some(base), true) = (self.base.get(slot), whole(&slot)) {
+                    let mut expected = Tensors::<T>::default();
+                    expected.fill(slot, self.lay_out(&base.widened(), layout[1]));
+                    equal.views(expected.get(slot), apart.get(slot));
+                } else {
+                    equal.views(self.base.get(slot), apart.get(slot));
                 }
             }
         }
@@ -259,9 +296,9 @@ impl<T: Float> Bits<'_, T> {
     }
 
     /// Rows apart, with [`BETWEEN`] between them.
-    fn lay_out(&self, rows: &[T], layout: Layout) -> Vec<T> {
+    fn lay_out(&self, rows: &[f64], layout: Layout) -> Vec<f64> {
         // A line more at the end.
-        let mut all = vec![T::narrow(BETWEEN); layout.offset + self.problem.rows() * layout.stride + 16];
+        let mut all = vec![BETWEEN; layout.offset + self.problem.rows() * layout.stride + 16];
         for (i, row) in rows.chunks(self.problem.features()).enumerate() {
             all[layout.offset + i * layout.stride..][..row.len()].copy_from_slice(row);
         }
@@ -272,122 +309,175 @@ impl<T: Float> Bits<'_, T> {
         let mut equal = Equal::default();
         let kernels = T::kernels(self.operator);
         let how = How { in_place: true, ..self.how };
-        for (pass, changed, result) in
-            [(kernels.forward, Slot::X, Slot::Y), (kernels.backward, Slot::Dy, Slot::Dx)]
-        {
-            let mut tensors = self.base.clone();
-            self.pools[1].install(|| pass(&self.problem, &how, &mut tensors))?;
-            if let (Some(base), Some(got)) = (self.base.get(result), tensors.get(changed)) {
-                equal.slices(base, got);
+        let able = self.operator.able;
+        for (pass, places) in [(kernels.forward, able.in_place), (kernels.backward, able.backward_in_place)] {
+            if places.is_empty() {
+                continue;
             }
-            equal.compare(&self.base, &tensors, &self.written);
+            let mut tensors = self.again();
+            self.pools[1].install(|| pass(&self.problem, &how, &mut tensors))?;
+            for &(changed, result) in places {
+                equal.views(self.base.get(result), tensors.get(changed));
+            }
+            let moved = |slot: &Slot| !self.operator.forward.updates.contains(slot);
+            let others: Vec<Slot> = self.written.iter().copied().filter(moved).collect();
+            equal.compare(&self.base, &tensors, &others);
         }
         Ok(equal)
     }
 
     fn unsaved(&self) -> Result<Equal, Error> {
+        let mut equal = Equal::default();
+        if self.operator.forward.saves.is_empty() || !self.operator.able.unsaved {
+            return Ok(equal);
+        }
         let mut tensors = self.base.clone();
         for &slot in self.operator.forward.saves {
-            *tensors.slot(slot) = None;
+            tensors.clear(slot);
         }
         (T::kernels(self.operator).backward)(&self.problem, &self.how, &mut tensors)?;
-        let gradients: Vec<Slot> = self
-            .written
-            .iter()
-            .copied()
-            .filter(|slot| self.operator.backward.writes.contains(slot))
-            .collect();
-        let mut equal = Equal::default();
+        let backward = self.operator.backward.writes;
+        let gradients: Vec<Slot> =
+            self.written.iter().copied().filter(|slot| backward.contains(slot)).collect();
         equal.compare(&self.base, &tensors, &gradients);
         Ok(equal)
     }
 
+    /// The gradients of parameters.
+    fn sums(&self) -> impl Iterator<Item = (Slot, Vec<f64>)> {
+        let sums = Slot::SUMS.into_iter().filter(|slot| self.written.contains(slot));
+        sums.filter_map(|slot| Some((slot, self.base.get(slot)?.widened())))
+    }
+
     fn shards(&self) -> Result<Equal, Error> {
-        let rows = self.problem.rows();
+        let items = self.problem.items();
         let mut equal = Equal::default();
-        let sizes = (3..).map(|k| 1 << k).take_while(|&size| size < rows);
-        for size in sizes {
-            let mut totals: Vec<[Option<Vec<T>>; 2]> = Vec::new();
-            for start in (0..rows).step_by(size) {
-                let shard = start..rows.min(start + size);
-                let (problem, inputs) = self.part(shard.clone());
-                let how = How { first_row: start, ..self.how };
-                let part = self.pools[1].install(|| self.run(&problem, &how, inputs))?;
-                self.compare_rows(&mut equal, &part, shard);
-                totals.push([part.dweight, part.dbias]);
-            }
-            let whole = [&self.base.dweight, &self.base.dbias];
-            for (i, whole) in
-                whole.into_iter().enumerate().filter_map(|(i, whole)| Some((i, whole.as_ref()?)))
-            {
-                // One number for all features is summed over rows first, over features last: no node of the tree.
-                if whole.len() != self.problem.features() {
-                    continue;
+        if self.operator.able.shards {
+            for size in (3..).map(|k| 1 << k).take_while(|&size| size < items) {
+                let mut totals: Vec<Tensors<T>> = Vec::new();
+                for start in (0..items).step_by(size) {
+                    let shard = start..items.min(start + size);
+                    let (problem, inputs) = self.part(shard.clone());
+                    let how = How { first_row: start, ..self.how };
+                    let part = self.pools[1].install(|| self.run(&problem, &how, inputs))?;
+                    self.compare_items(&mut equal, &part, shard);
+                    let mut total = Tensors::default();
+                    for (slot, _) in self.sums() {
+                        part.get(slot).into_iter().for_each(|sums| total.set(slot, sums));
+                    }
+                    totals.push(total);
                 }
-                let parts = totals.iter_mut().filter_map(|total| total[i].take()).collect();
-                equal.slices(whole, &pairwise(parts));
+                for (slot, whole) in self.sums() {
+                    // One number for all features is summed over rows first, features last: no node of the tree.
+                    let extent = self.extent(slot);
+                    let by_item = self.problem.of_item(extent).is_some();
+                    if by_item || whole.len() != self.problem.len(extent) || whole.len() == 1 {
+                        continue;
+                    }
+                    let parts = totals.iter().filter_map(|total| Some(total.get(slot)?.widened())).collect();
+                    equal.holds(differing(&whole, &pairwise::<Acc<T>>(parts)) == 0);
+                }
             }
         }
-        equal = equal.and(self.accumulated()?);
-        Ok(equal)
+        Ok(equal.and(self.accumulated()?))
     }
 
     /// Added to what the gradients hold, in one addition of the finished total.
     fn accumulated(&self) -> Result<Equal, Error> {
+        let mut equal = Equal::default();
+        if !self.operator.able.accumulates {
+            return Ok(equal);
+        }
         let mut tensors = self.base.clone();
-        let before = |total: &Vec<T>| {
-            (1u8..=100).cycle().map(|i| T::narrow(f64::from(i) * 0.37)).take(total.len()).collect()
+        let before = |len: usize| {
+            let numbers = (1u8..=100).cycle().map(|i| Acc::<T>::narrow(f64::from(i) * 0.37).widen());
+            numbers.take(len).collect::<Vec<f64>>()
         };
-        let [dweight, dbias]: [Option<Vec<T>>; 2] =
-            [&self.base.dweight, &self.base.dbias].map(|total| total.as_ref().map(before));
-        (tensors.dweight, tensors.dbias) = (dweight.clone(), dbias.clone());
+        for (slot, total) in self.sums() {
+            tensors.fill(slot, before(total.len()));
+        }
         let how = How { accumulate: true, ..self.how };
         (T::kernels(self.operator).backward)(&self.problem, &how, &mut tensors)?;
-        let mut equal = Equal::default();
-        for (slot, before) in [(Slot::Dweight, dweight), (Slot::Dbias, dbias)] {
-            if let (Some(before), Some(total), Some(got)) = (before, self.base.get(slot), tensors.get(slot)) {
-                equal.slices(&add(before, total), got);
-            }
+        for (slot, total) in self.sums() {
+            let expected = add::<Acc<T>>(before(total.len()), &total);
+            equal.holds(tensors.get(slot).is_some_and(|got| differing(&expected, &got.widened()) == 0));
         }
         Ok(equal)
     }
 
     /// Some rows get what is not a number. It must show in those rows, and nowhere else but in the sums over rows.
     fn poisoned(&self) -> Result<Equal, Error> {
-        let (rows, n) = (self.problem.rows(), self.problem.features());
-        let poison = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY].map(T::narrow);
+        let (rows, n, x) = (self.problem.rows(), self.problem.features(), self.operator.input());
+        let poison = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
         let places: Vec<usize> = (0..3).map(|i| i * rows / 3).collect();
         let mut inputs = self.inputs.clone();
-        for (&row, poison) in places.iter().zip(poison) {
-            if let Some(x) = inputs.x.as_mut() {
-                x[row * n + row % n] = poison;
+        if let Some(mut numbers) = inputs.get(x).map(View::widened) {
+            for (&row, poison) in places.iter().zip(poison) {
+                numbers[self.problem.place(row, row % n)] = poison;
             }
+            inputs.fill(x, numbers);
         }
         let got = self.pools[1].install(|| self.run(&self.problem, &self.how, inputs))?;
         let mut equal = Equal::default();
-        for (slot, width) in self.row_by_row() {
+        for &slot in &self.written {
             let (Some(base), Some(got)) = (self.base.get(slot), got.get(slot)) else { continue };
+            let (base, got) = (base.widened(), got.widened());
+            let whole = self.extent(slot) == Extent::Whole;
+            let must_show = self.operator.able.normalises || self.operator.forward.writes.contains(&slot);
             for row in 0..rows {
-                let [base, got] = [base, got].map(|all| &all[row * width..(row + 1) * width]);
-                if !places.contains(&row) {
-                    equal.slices(base, got);
-                } else if self.extent(slot) == Extent::Whole {
-                    equal.holds(got.iter().any(|got| got.widen().is_nan()));
+                if whole {
+                    let of =
+                        |all: &[f64]| (0..n).map(|j| all[self.problem.place(row, j)]).collect::<Vec<_>>();
+                    let got = of(&got);
+                    if places.contains(&row) && !must_show {
+                        continue;
+                    }
+                    if places.contains(&row) {
+                        equal.holds(got.iter().any(|got| !got.is_finite()));
+                    } else {
+                        equal.holds(differing(&of(&base), &got) == 0);
+                    }
+                } else if self.problem.one_a_set(self.extent(slot)) && !places.contains(&row) {
+                    equal.holds(differing(&base[row..=row], &got[row..=row]) == 0);
                 }
             }
+        }
+        Ok(equal)
+    }
+
+    /// Parameters of halves become f32 anyway.
+    fn widened(&self) -> Result<Equal, Error> {
+        let mut equal = Equal::default();
+        if T::NAME == <T::Widened as Types>::NAME {
+            return Ok(equal);
+        }
+        let mut wide = Tensors::<T::Widened>::default();
+        for slot in self.operator.reads() {
+            if let Some(values) = self.inputs.get(slot) {
+                wide.fill(slot, values.widened());
+            }
+        }
+        let problem = &self.problem;
+        self.pools[1].install(|| self.operator.run(problem, &self.how, &mut wide))?;
+        for &slot in &self.written {
+            let same = self.base.get(slot).zip(wide.get(slot)).is_some_and(|(a, b)| {
+                let b = with!(b, values => values.iter().map(|value| value.widen()).collect::<Vec<f64>>());
+                differing(&a.widened(), &b) == 0
+            });
+            equal.holds(same);
         }
         Ok(equal)
     }
 }
 
 /// The tree of adjacent pairs; an odd one moves up.
-fn pairwise<T: Float>(mut totals: Vec<Vec<T>>) -> Vec<T> {
+fn pairwise<A: Number>(mut totals: Vec<Vec<f64>>) -> Vec<f64> {
     while totals.len() > 1 {
         let mut pairs = totals.into_iter();
         let mut above = Vec::new();
         while let Some(left) = pairs.next() {
             above.push(match pairs.next() {
-                Some(right) => add(left, &right),
+                Some(right) => add::<A>(left, &right),
                 None => left,
             });
         }
@@ -396,6 +486,7 @@ fn pairwise<T: Float>(mut totals: Vec<Vec<T>>) -> Vec<T> {
     totals.pop().unwrap_or_default()
 }
 
-fn add<T: Float>(left: Vec<T>, right: &[T]) -> Vec<T> {
-    left.into_iter().zip(right).map(|(left, right)| left + *right).collect()
+/// Sums in the type of sums: an f64 sum of two f32s, rounded to f32, is their f32 sum.
+fn add<A: Number>(left: Vec<f64>, right: &[f64]) -> Vec<f64> {
+    left.into_iter().zip(right).map(|(left, right)| A::narrow(left + *right).widen()).collect()
 }

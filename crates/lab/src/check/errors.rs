@@ -5,7 +5,10 @@ use super::rows::{Draw, Spread, breaking, breaking_f64};
 use super::{Checker, Equal};
 use crate::error::Error;
 use crate::interrupt;
-use crate::operators::{Float, How, Operator, Problem, Slot, Tensors, differing};
+use crate::operators::{
+    Acc, Extent, Flag, Given, How, Kind, Mode, Number, Operator, Options, Order, Problem, Slot, Tensors,
+    Types, View,
+};
 use indicatif::ProgressBar;
 use layernorm::{Level, Run, Threads};
 use rayon::prelude::*;
@@ -52,7 +55,7 @@ impl Findings {
 }
 
 /// All errors in `T`.
-pub(super) fn run<T: Float>(checker: &Checker<'_>, bar: &ProgressBar) -> Result<Findings, Error> {
+pub(super) fn run<T: Types>(checker: &Checker<'_>, bar: &ProgressBar) -> Result<Findings, Error> {
     let cases = cases::<T>(checker);
     bar.inc_length(cases.len() as u64);
     let judge = |case: &Case| {
@@ -64,21 +67,19 @@ pub(super) fn run<T: Float>(checker: &Checker<'_>, bar: &ProgressBar) -> Result<
     cases.par_iter().with_max_len(1).map(judge).try_reduce(Findings::default, |a, b| Ok(a.merge(b)))
 }
 
-/// The cases in `T`; f64 takes a part of them, because double-doubles are slow.
-fn cases<T: Float>(checker: &Checker<'_>) -> Vec<Case> {
-    let double = T::NAME == f64::NAME;
-    let budget = match (checker.thorough, double) {
-        (false, false) => 4096,
-        (false, true) => 256,
-        (true, false) => 1 << 18,
-        (true, true) => 1 << 14,
+/// The cases in `T`; f64 takes a part of them, because double-doubles are slow, and so do halves, to leave time.
+fn cases<T: Types>(checker: &Checker<'_>) -> Vec<Case> {
+    let (double, single) = (T::NAME == "f64", T::NAME == "f32");
+    let budget = match (checker.thorough, single) {
+        (false, true) => 4096,
+        (false, false) => 256,
+        (true, true) => 1 << 18,
+        (true, false) => 1 << 14,
     };
-    let longest = if checker.thorough {
-        usize::MAX
-    } else if double {
-        5000
-    } else {
-        65536
+    let longest = match (checker.thorough, single) {
+        (true, _) => usize::MAX,
+        (_, false) => 5000,
+        (_, true) => 65536,
     };
     let mut cases = Vec::new();
     for (i, spread) in Spread::ALL.into_iter().enumerate() {
@@ -105,44 +106,65 @@ fn cases<T: Float>(checker: &Checker<'_>) -> Vec<Case> {
     (0..).zip(cases).map(|(index, (at, rows, eps))| Case { at, rows, eps, index }).collect()
 }
 
-fn judge_case<T: Float>(checker: &Checker<'_>, case: &Case) -> Result<Findings, Error> {
+fn judge_case<T: Types>(checker: &Checker<'_>, case: &Case) -> Result<Findings, Error> {
     let draw = &mut Draw::new(checker.seed, case.index);
-    let (rows, x) = match &case.rows {
-        Rows::Given(row) => (1, row.clone()),
+    let (rows, x, scale) = match &case.rows {
+        Rows::Given(row) => (1, row.clone(), 0.0),
         Rows::Spread { spread, mean, rows, n } => {
             // Of a size that f32 and f64 can square.
             let scale = draw.power_of_ten(-3.0, 3.0);
             let x = (0..*rows).flat_map(|_| spread.row(draw, *n, *mean)).map(|x| x * scale);
-            (*rows, x.collect())
+            (*rows, x.collect(), scale)
         }
     };
-    let problem = Problem::matrix(rows, x.len() / rows, case.eps);
-    let mut inputs = inputs::<T>(&problem, &x, case.index, draw);
-    inputs.dy = Some(gradient(&problem, case.index, draw));
-    let ran = Ran { operator: checker.operators[0], level: Level::Portable, at: &case.at, rows };
+    let sets = Sets { rows, x: &x, scale, eps: case.eps, turn: case.index };
+    judge_operators::<T>(checker, &sets, &case.at, draw)
+}
+
+/// Those operators whose turn it is.
+fn judge_operators<T: Types>(
+    checker: &Checker<'_>,
+    sets: &Sets<'_>,
+    at: &str,
+    draw: &mut Draw,
+) -> Result<Findings, Error> {
     let mut findings = Findings::default();
-    for &operator in &checker.operators {
-        findings = findings.merge(judge_inputs(checker, &problem, &inputs, Ran { operator, ..ran })?);
+    for (i, &operator) in checker.operators.iter().enumerate() {
+        if !has_types::<T>(operator) || !checker.takes(i, sets.turn as usize) {
+            continue;
+        }
+        let (problem, inputs) = sets.inputs::<T>(operator, draw);
+        let ran = Ran { operator, level: Level::Portable, at, rows: sets.rows };
+        findings = findings.merge(judge_inputs(checker, &problem, &inputs, ran)?);
     }
     Ok(findings)
 }
 
+/// Do these types make a difference to the operator? Parameters in f32 don't where it has none.
+pub(super) fn has_types<T: Types>(operator: &Operator) -> bool {
+    let wide = |unit: f64| unit < T::E::UNIT;
+    match (wide(T::P::UNIT), wide(T::R::UNIT)) {
+        (_, true) => operator.has(Kind::R),
+        (true, _) => operator.has(Kind::P),
+        _ => true,
+    }
+}
+
 /// One operator at every level.
-fn judge_inputs<T: Float>(
+fn judge_inputs<T: Types>(
     checker: &Checker<'_>,
     problem: &Problem,
     inputs: &Tensors<T>,
     ran: Ran<'_>,
 ) -> Result<Findings, Error> {
-    let expected = (T::kernels(ran.operator).oracle)(problem, inputs);
+    let expected = (ran.operator.oracle)(problem, &Given::new(problem, inputs));
     let mut findings = Findings::default();
     let mut first: Option<Tensors<T>> = None;
     for &level in &checker.levels {
         let mut tensors = inputs.clone();
         let written = ran.operator.run(problem, &one_thread(level), &mut tensors)?;
         for of in expected.iter().filter(|of| written.contains(&of.slot)) {
-            let output = tensors.get(of.slot).map_or(&[][..], Vec::as_slice);
-            findings.worst.judge(Ran { level, ..ran }, output, of);
+            findings.worst.judge(Ran { level, ..ran }, &tensors, of);
         }
         match &first {
             None => first = Some(tensors),
@@ -157,32 +179,116 @@ pub(super) fn one_thread(level: Level) -> How {
     How { run: Run::default().with_level(level).with_threads(Threads::One), ..How::default() }
 }
 
-/// x with parameters: per unit, shared or absent, by turns.
-pub(super) fn inputs<T: Float>(problem: &Problem, x: &[f64], turn: u32, draw: &mut Draw) -> Tensors<T> {
-    let n = problem.features();
-    let mut parameters = |len: usize| {
-        let parameters = (0..len).map(|_| T::narrow(draw.normal() * draw.power_of_ten(-1.0, 1.0)));
-        Some(parameters.collect::<Vec<T>>())
-    };
-    let (weight, bias) = match turn % 4 {
-        0 | 1 => (parameters(n), parameters(n)),
-        2 => (parameters(1), parameters(1)),
-        _ => (None, None),
-    };
-    Tensors { x: Some(x.iter().map(|&x| T::narrow(x)).collect()), weight, bias, ..Tensors::default() }
+/// Numbers to be normalised in sets, from which an operator's inputs are made.
+pub(super) struct Sets<'a> {
+    pub(super) rows: usize,
+    /// The sets, one after the other.
+    pub(super) x: &'a [f64],
+    /// How large the numbers are; 0 where nothing may be added to them.
+    pub(super) scale: f64,
+    pub(super) eps: f64,
+    /// What varies the parameters, the gradient and the shape.
+    pub(super) turn: u32,
+}
+
+impl Sets<'_> {
+    /// An operator's inputs.
+    pub(super) fn inputs<T: Types>(&self, operator: &Operator, draw: &mut Draw) -> (Problem, Tensors<T>) {
+        let turn = self.turn as usize;
+        let n = self.x.len() / self.rows;
+        let takes = |flag| operator.flags.contains(&flag);
+        let options = Options {
+            eps: self.eps,
+            order: if takes(Flag::Layout) && turn % 2 == 1 { Order::Nhwc } else { Order::Nchw },
+            // One number a channel has no variance to learn from.
+            mode: if takes(Flag::Mode) && (turn % 3 == 2 || n < 2) { Mode::Eval } else { Mode::Train },
+            ..Options::default()
+        };
+        let problem = Problem::of_sets(operator, self.rows, n, options, turn);
+        let mut tensors = Tensors::default();
+        // The number of entries that an index picks from.
+        let entries = 1 + turn % 5;
+        for slot in operator.reads() {
+            let extent = (operator.extent)(slot);
+            let len = if extent == Extent::Entries { entries * n } else { problem.len(extent) };
+            let numbers: Option<Vec<f64>> = if slot == operator.input() {
+                Some(self.arranged(&problem, room::<T>(operator)))
+            } else if slot == operator.output_gradient() {
+                Some(gradient(&problem, self.turn, draw))
+            } else {
+                match slot {
+                    Slot::Index => Some((0..len).map(|_| draw.below(entries) as f64).collect()),
+                    // Of the size of x, so that the sum is like x; nothing where x is peculiar.
+                    // A dropout mask, where there is one.
+                    Slot::Mask if turn % 2 == 0 => None,
+                    Slot::Mask => {
+                        Some((0..len).map(|_| if draw.below(4) == 0 { 0.0 } else { 4.0 / 3.0 }).collect())
+                    }
+                    Slot::BranchBias if turn % 3 < 2 || self.scale == 0.0 => None,
+                    Slot::Residual => {
+                        let largest = room::<T>(operator);
+                        let number = |_| (draw.normal() * self.scale).clamp(-largest, largest);
+                        Some((0..len).map(number).collect())
+                    }
+                    Slot::RunningMean => Some((0..len).map(|_| draw.normal() * self.scale).collect()),
+                    Slot::RunningVar => Some((0..len).map(|_| draw.power_of_ten(-2.0, 2.0)).collect()),
+                    _ => {
+                        let len = match turn % 4 {
+                            0 | 1 => Some(len),
+                            _ if !extent.can_be_shared() => Some(len),
+                            2 => Some(1),
+                            _ => None,
+                        };
+                        let number = |draw: &mut Draw| draw.normal() * draw.power_of_ten(-1.0, 1.0);
+                        len.map(|len| (0..len).map(|_| number(draw)).collect())
+                    }
+                }
+            };
+            if let Some(numbers) = numbers {
+                tensors.fill(slot, numbers);
+            }
+        }
+        (problem, tensors)
+    }
+
+    /// The sets where the operator looks for them, none of them beyond what there is room for.
+    fn arranged(&self, problem: &Problem, largest: f64) -> Vec<f64> {
+        let n = problem.features();
+        let mut x = vec![0.0; self.x.len()];
+        for (i, value) in self.x.iter().enumerate() {
+            x[problem.place(i / n, i % n)] = value.clamp(-largest, largest);
+        }
+        x
+    }
+}
+
+/// The largest number that an operator can take without leaving its type, whose results could be anything: where there
+/// is a residual, a sum must fit, and where there is a gate, sums of products.
+fn room<T: Types>(operator: &Operator) -> f64 {
+    let reads = |slot| operator.reads().any(|reads| reads == slot);
+    match (reads(Slot::Residual), reads(Slot::Gate)) {
+        (_, true) => (T::E::LARGEST / 64.0).min(Acc::<T>::LARGEST * 1e-12),
+        (true, _) => T::E::LARGEST / 4.0,
+        _ => T::E::LARGEST,
+    }
 }
 
 /// Gradients of the output: normal, with a heavy tail, constant (nothing is left of it), or of one output only.
-fn gradient<T: Float>(problem: &Problem, turn: u32, draw: &mut Draw) -> Vec<T> {
-    let (n, size) = (problem.features().max(1), draw.power_of_ten(-2.0, 2.0));
+fn gradient(problem: &Problem, turn: u32, draw: &mut Draw) -> Vec<f64> {
+    let (rows, n, size) = (problem.rows(), problem.features(), draw.power_of_ten(-2.0, 2.0));
     let spread = match turn / 4 % 5 {
         0 | 1 => Spread::Normal,
         2 => Spread::Cauchy,
         3 => Spread::OneHot,
-        _ => return vec![T::narrow(size); problem.rows() * n],
+        _ => return vec![size; rows * n],
     };
-    let rows = (0..problem.rows()).flat_map(|_| spread.row(draw, n, 0.0));
-    rows.map(|dy| T::narrow(dy * size)).collect()
+    let mut dy = vec![0.0; rows * n];
+    for row in 0..rows {
+        for (j, value) in spread.row(draw, n, 0.0).into_iter().enumerate() {
+            dy[problem.place(row, j)] = value * size;
+        }
+    }
+    dy
 }
 
 /// Rows of a batch of random rows.
@@ -218,12 +324,13 @@ fn random_batch(checker: &Checker<'_>, index: u32) -> Result<Findings, Error> {
     let mean = if draw.below(4) == 0 { 0.0 } else { draw.power_of_ten(-1.0, 5.0) };
     let (scale, eps) = (draw.power_of_ten(-3.0, 3.0), draw.any(EPS));
     let x: Vec<f64> = (0..BATCH).flat_map(|_| spread.row(draw, n, mean)).map(|x| x * scale).collect();
-    let problem = Problem::matrix(x.len() / n, n, eps);
-    let inputs = inputs::<f32>(&problem, &x, index, draw);
     let at = format!("random: {}, mean {mean:.0} std, N = {n}", spread.name());
     let mut findings = Findings::default();
     for &operator in &checker.operators {
-        let ran = Ran { operator, level: Level::Portable, at: &at, rows: problem.rows() };
+        let sets = Sets { rows: x.len() / n, x: &x, scale, eps, turn: index };
+        let (problem, mut inputs) = sets.inputs::<f32>(operator, draw);
+        inputs.clear(operator.output_gradient());
+        let ran = Ran { operator, level: Level::Portable, at: &at, rows: sets.rows };
         findings = findings.merge(judge_inputs(checker, &problem, &inputs, ran)?);
     }
     Ok(findings)
@@ -231,17 +338,15 @@ fn random_batch(checker: &Checker<'_>, index: u32) -> Result<Findings, Error> {
 
 impl Equal {
     /// Compares the outputs that were written.
-    pub(super) fn compare<T: Float>(&mut self, a: &Tensors<T>, b: &Tensors<T>, written: &[Slot]) {
+    pub(super) fn compare<T: Types>(&mut self, a: &Tensors<T>, b: &Tensors<T>, written: &[Slot]) {
         for &slot in written {
-            let [a, b] = [a, b].map(|tensors| tensors.get(slot).map_or(&[][..], Vec::as_slice));
-            self.slices(a, b);
+            self.views(a.get(slot), b.get(slot));
         }
     }
 
-    /// Compares two slices.
-    pub(super) fn slices<T: Float>(&mut self, a: &[T], b: &[T]) {
-        self.cases += 1;
-        self.differing += u64::from(differing(a, b) > 0);
+    /// Compares two tensors, or parts of them: an absent one equals nothing.
+    pub(super) fn views<T: Types>(&mut self, a: Option<View<'_, T>>, b: Option<View<'_, T>>) {
+        self.holds(a.zip(b).is_some_and(|(a, b)| a.differing(b) == 0));
     }
 }
 

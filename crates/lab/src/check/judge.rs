@@ -1,6 +1,6 @@
 //! Errors measured in u, the worst of each kind kept.
 
-use crate::operators::{Expected, Float, Operator, Slot};
+use crate::operators::{Acc, Expected, Number, Operator, Slot, Tensors, Types, with};
 use crate::report::model::WorstError;
 use layernorm::Level;
 use std::collections::BTreeMap;
@@ -42,11 +42,14 @@ pub(super) struct Ran<'a> {
 
 impl Worst {
     /// Judges one output.
-    pub(super) fn judge<T: Float>(&mut self, ran: Ran<'_>, output: &[T], expected: &Expected) {
-        let missing = output.len() != expected.values.len();
-        let worst = if missing { f64::INFINITY } else { worst(output, expected) };
-        let judged = Judged { worst, bound: expected.bound };
-        self.keep(ran, T::NAME, expected.slot, judged);
+    pub(super) fn judge<T: Types>(&mut self, ran: Ran<'_>, tensors: &Tensors<T>, expected: &Expected) {
+        let worst = match tensors.get(expected.slot) {
+            Some(output) if output.len() == expected.values.len() => {
+                with!(output, values => worst::<_, Acc<T>>(values, expected))
+            }
+            _ => f64::INFINITY,
+        };
+        self.keep(ran, T::NAME, expected.slot, Judged { worst, bound: expected.bound });
     }
 
     fn keep(&mut self, ran: Ran<'_>, dtype: &'static str, slot: Slot, error: Judged) {
@@ -89,17 +92,21 @@ impl Worst {
     }
 }
 
-/// The largest error of an output, in units of u times the scale.
-fn worst<T: Float>(output: &[T], expected: &Expected) -> f64 {
+/// The largest error of an output, in units of u times the scale, where u is that of the type of sums.
+fn worst<N: Number, A: Number>(output: &[N], expected: &Expected) -> f64 {
     let numbers = output.iter().zip(&expected.values).zip(&expected.scales);
     numbers.fold(0.0, |worst: f64, ((&got, exact), scale)| {
-        let (unit, free) = (T::UNIT_ROUNDOFF * scale, rounding::<T>(expected, *exact));
-        // Where the right answer, give or take what is allowed, is beyond the largest number, so is infinity.
-        let beyond = exact.hi().abs() + free + expected.bound * unit > T::LARGEST;
-        if got.widen() == exact.hi() || (beyond && got.widen() == exact.hi().signum() * f64::INFINITY) {
+        if *scale == f64::INFINITY {
             return worst;
         }
-        let error = ((got.widen() - exact.hi()) - exact.lo()).abs() - free;
+        let got = got.widen();
+        let (unit, free) = (A::UNIT * scale, rounding::<N, A>(expected, *exact, got));
+        // Where the right answer, give or take what is allowed, is beyond the largest number, so is infinity.
+        let beyond = exact.hi().abs() + free + expected.bound * unit > N::LARGEST;
+        if got == exact.hi() || (beyond && got == exact.hi().signum() * f64::INFINITY) {
+            return worst;
+        }
+        let error = ((got - exact.hi()) - exact.lo()).abs() - free;
         match (error <= 0.0, error.is_nan()) {
             (true, _) => worst,
             (_, true) => f64::INFINITY,
@@ -109,9 +116,17 @@ fn worst<T: Float>(output: &[T], expected: &Expected) -> f64 {
 }
 
 /// Rounding the result itself, and the smallest number, which is the step between the numbers nearest to 0.
-fn rounding<T: Float>(expected: &Expected, exact: TwoFloat) -> f64 {
-    let own = if expected.rounding { T::UNIT_ROUNDOFF * exact.hi().abs() } else { 0.0 };
-    own + T::TINY
+fn rounding<N: Number, A: Number>(expected: &Expected, exact: TwoFloat, got: f64) -> f64 {
+    let own = if expected.rounding { A::UNIT * exact.hi().abs() } else { 0.0 };
+    own + A::TINY + if N::UNIT > A::UNIT { half_ulp::<N>(exact.hi().abs().max(got.abs())) } else { 0.0 }
+}
+
+/// Half the distance between the numbers of a type around `value`.
+fn half_ulp<N: Number>(value: f64) -> f64 {
+    if value == 0.0 {
+        return N::TINY / 2.0;
+    }
+    (N::UNIT * libm::exp2(f64::from(libm::ilogb(value.min(N::LARGEST))))).max(N::TINY / 2.0)
 }
 
 #[cfg(test)]
@@ -125,22 +140,35 @@ mod tests {
     #[test]
     fn errors_are_counted_in_u() {
         let u = f32::EPSILON / 2.0;
-        assert_eq!(worst(&[1.0f32], &expected(1.0, 1.0, true)), 0.0);
-        let off = worst(&[1.0 + 8.0 * u], &expected(1.0, 1.0, false));
+        assert_eq!(worst::<f32, f32>(&[1.0f32], &expected(1.0, 1.0, true)), 0.0);
+        let off = worst::<f32, f32>(&[1.0 + 8.0 * u], &expected(1.0, 1.0, false));
         assert!((off - 8.0).abs() < 1e-6, "{off}");
-        let off = worst(&[1.0 + 8.0 * u], &expected(1.0, 1.0, true));
+        let off = worst::<f32, f32>(&[1.0 + 8.0 * u], &expected(1.0, 1.0, true));
         assert!((off - 7.0).abs() < 1e-6, "{off}");
-        let off = worst(&[1.0 + 8.0 * u], &expected(1.0, 4.0, false));
+        let off = worst::<f32, f32>(&[1.0 + 8.0 * u], &expected(1.0, 4.0, false));
         assert!((off - 2.0).abs() < 1e-6, "{off}");
     }
 
     #[test]
     fn what_is_not_finite_is_wrong_unless_the_answer_is_out_of_range() {
-        assert_eq!(worst(&[f32::NAN], &expected(1.0, 1.0, true)), f64::INFINITY);
-        assert_eq!(worst(&[f32::INFINITY], &expected(1.0, 1.0, true)), f64::INFINITY);
-        assert_eq!(worst(&[f32::INFINITY], &expected(1e39, 1.0, true)), 0.0);
-        assert_eq!(worst(&[f32::NEG_INFINITY], &expected(1e39, 1.0, true)), f64::INFINITY);
-        assert!(worst(&[1e38f32], &expected(1e39, 1.0, true)) > 8.0);
-        assert_eq!(worst(&[0.5f32], &expected(0.0, 0.0, true)), f64::INFINITY);
+        assert_eq!(worst::<f32, f32>(&[f32::NAN], &expected(1.0, 1.0, true)), f64::INFINITY);
+        assert_eq!(worst::<f32, f32>(&[f32::INFINITY], &expected(1.0, 1.0, true)), f64::INFINITY);
+        assert_eq!(worst::<f32, f32>(&[f32::INFINITY], &expected(1e39, 1.0, true)), 0.0);
+        assert_eq!(worst::<f32, f32>(&[f32::NEG_INFINITY], &expected(1e39, 1.0, true)), f64::INFINITY);
+        assert!(worst::<f32, f32>(&[1e38f32], &expected(1e39, 1.0, true)) > 8.0);
+        assert_eq!(worst::<f32, f32>(&[0.5f32], &expected(0.0, 0.0, true)), f64::INFINITY);
+    }
+
+    /// The f32 bound, and half the distance to the next half.
+    #[test]
+    fn halves_may_be_rounded() {
+        use half::bf16;
+        let off =
+            |got: f32, exact: f64| worst::<bf16, f32>(&[bf16::from_f32(got)], &expected(exact, 1.0, false));
+        assert_eq!(off(1.0, 1.0 + 2f64.powi(-8)), 0.0);
+        assert!((off(1.0, 1.0 + 2f64.powi(-8) + 2f64.powi(-23)) - 2.0).abs() < 1e-6);
+        assert!(off(1.0, 1.0 + 2f64.powi(-7)) > 8.0);
+        // Above 2 they lie twice as far apart.
+        assert_eq!(off(2.0, 2.0 + 2f64.powi(-7)), 0.0);
     }
 }

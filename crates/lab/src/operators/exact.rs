@@ -3,8 +3,7 @@
 //! Of `twofloat`, only sums, products and quotients by an f64 are used: those follow Joldes, Muller and Popescu (2017).
 //! Its quotient of two double-doubles leaves out that paper's fma, which leaves it with the accuracy of an f64.
 
-use super::by_row::{Gradients, Truth};
-use super::{Problem, Tensors};
+use super::oracle::{Divisor, Sets, Truth};
 use twofloat::TwoFloat;
 
 /// The numbers, exactly.
@@ -12,94 +11,137 @@ pub(super) fn wide(values: &[f64]) -> Vec<TwoFloat> {
     values.iter().map(|&value| value.into()).collect()
 }
 
-/// A row, its deviations scaled by 2^-exponent, so that no square overflows or vanishes.
+/// A set of numbers, its deviations scaled by 2^-exponent, so that no square overflows or vanishes.
 struct Row {
     exponent: i32,
     mean: TwoFloat,
     rstd: TwoFloat,
     x_hat: Vec<TwoFloat>,
+    /// What sums are divided by: how many numbers there are, or 1 for a length.
+    count: f64,
+    /// How much what the set is divided by depends on it: 1 unless there is an eps beside it, or instead of it.
+    moves: TwoFloat,
 }
 
-/// Both passes over all rows.
-pub(super) fn rows(problem: &Problem, tensors: &Tensors<f64>, centred: bool) -> Truth {
-    let n = problem.features().max(1);
-    let parameter = |values: &Option<Vec<f64>>, absent: f64, j: usize| {
-        values.as_ref().map_or(absent, |values| values[if values.len() == 1 { 0 } else { j }])
+/// Both passes over all sets.
+pub(super) fn truth(of: &Sets<'_>) -> Truth {
+    let zeros = |len: usize| vec![TwoFloat::from(0.0); len];
+    let units = |values: Option<&[f64]>| if of.dy.is_some() { values.map_or(0, <[f64]>::len) } else { 0 };
+    let (numbers, with_dy) = (of.x.len(), if of.dy.is_some() { of.x.len() } else { 0 });
+    let mut truth = Truth {
+        y: zeros(numbers),
+        x_hat: vec![0.0; numbers],
+        dx: zeros(with_dy),
+        dweight: zeros(units(of.weight)),
+        dbias: zeros(units(of.bias)),
+        ..Truth::default()
     };
-    let zeros = |values: &Option<Vec<f64>>| vec![TwoFloat::from(0.0); values.as_ref().map_or(0, Vec::len)];
-    let mut truth = Truth::default();
-    let mut gradients =
-        Gradients { dx: vec![], dweight: zeros(&tensors.weight), dbias: zeros(&tensors.bias) };
-    let x = tensors.x.as_deref().unwrap_or_default();
-    for (i, x) in x.chunks(n).enumerate() {
-        let row = Row::new(x, problem.eps, centred);
-        for (j, x_hat) in row.x_hat.iter().enumerate() {
-            truth.y.push(*x_hat * parameter(&tensors.weight, 1.0, j) + parameter(&tensors.bias, 0.0, j));
-            truth.x_hat.push(x_hat.hi());
+    let own = |len: usize, unit: usize| if len == 1 { 0 } else { unit };
+    let weight = |unit: usize| {
+        let weight = of.weight.map_or(1.0, |weight| weight[own(weight.len(), unit)]);
+        TwoFloat::new_add(of.offset, weight)
+    };
+    for set in 0..of.sets {
+        let places: Vec<(usize, usize)> = (0..of.n).map(|j| (of.at)(set, j)).collect();
+        let x: Vec<f64> = places.iter().map(|&(at, _)| of.x[at]).collect();
+        let row = Row::new(&x, of);
+        for (&(at, unit), x_hat) in places.iter().zip(&row.x_hat) {
+            truth.y[at] = x_hat * weight(unit) + of.bias.map_or(0.0, |bias| bias[own(bias.len(), unit)]);
+            truth.x_hat[at] = x_hat.hi();
         }
-        if let Some(dy) = &tensors.dy {
-            let dy = &dy[i * n..][..n];
-            let u = dy
-                .iter()
-                .enumerate()
-                .map(|(j, &dy)| TwoFloat::new_mul(parameter(&tensors.weight, 1.0, j), dy));
-            gradients.dx.extend(row.input_gradient(&u.collect::<Vec<_>>(), centred));
-            add(&mut gradients.dweight, row.x_hat.iter().zip(dy).map(|(x_hat, &dy)| *x_hat * dy));
-            add(&mut gradients.dbias, dy.iter().map(|&dy| dy.into()));
+        if let Some(dy) = of.dy {
+            let u: Vec<TwoFloat> = places.iter().map(|&(at, unit)| weight(unit) * dy[at]).collect();
+            for (&(at, _), dx) in places.iter().zip(row.input_gradient(&u, of.centred)) {
+                truth.dx[at] = of.upstream.map_or(dx, |upstream| dx + upstream[at]);
+            }
+            for (&(at, unit), x_hat) in places.iter().zip(&row.x_hat) {
+                let terms = [x_hat * dy[at], dy[at].into()];
+                for (sums, term) in [&mut truth.dweight, &mut truth.dbias].into_iter().zip(terms) {
+                    let units = sums.len();
+                    if units > 0 {
+                        sums[own(units, unit)] += term;
+                    }
+                }
+            }
         }
-        truth.mean.extend(centred.then_some(row.mean));
+        truth.mean.extend(of.centred.then_some(row.mean));
         truth.rstd.push(scale(row.rstd, -row.exponent));
     }
-    truth.gradients = tensors.dy.is_some().then_some(gradients);
     truth
 }
 
 impl Row {
-    fn new(x: &[f64], eps: f64, centred: bool) -> Self {
+    fn new(x: &[f64], of: &Sets<'_>) -> Self {
+        let Sets { eps, centred, divisor, .. } = *of;
         let largest =
             |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, |max: f64, value| max.max(value.abs()));
         let of_x = exponent(largest(&mut x.iter().copied()));
         let x: Vec<TwoFloat> = x.iter().map(|&x| libm::scalbn(x, -of_x).into()).collect();
-        let mean = if centred { mean(x.iter().copied()) } else { 0.0.into() };
+        let mean = if centred { sum(x.iter().copied()) / x.len() as f64 } else { 0.0.into() };
         let deviations: Vec<TwoFloat> = x.iter().map(|x| x - mean).collect();
         // Whichever counts more, the deviations or eps, becomes about 1.
         let spread = exponent(largest(&mut deviations.iter().map(|d| d.hi()))) + of_x;
-        let exponent = spread.max(if eps > 0.0 { exponent(eps).div_euclid(2) } else { i32::MIN });
+        let of_eps = match divisor {
+            _ if eps == 0.0 => i32::MIN,
+            Divisor::Root => exponent(eps).div_euclid(2),
+            Divisor::Length | Divisor::RootAndMore => exponent(eps),
+        };
+        let exponent = spread.max(of_eps);
         let deviations: Vec<TwoFloat> = deviations.into_iter().map(|d| scale(d, of_x - exponent)).collect();
-        let var = self::mean(deviations.iter().map(|d| d * d));
-        let rstd = reciprocal_root(var + libm::scalbn(eps, -2 * exponent));
+        let squares = sum(deviations.iter().map(|d| d * d));
+        let count = if divisor == Divisor::Length { 1.0 } else { deviations.len() as f64 };
+        let one = TwoFloat::from(1.0);
+        let (rstd, moves) = match divisor {
+            Divisor::Root => (reciprocal_root(squares / count + libm::scalbn(eps, -2 * exponent)), one),
+            Divisor::RootAndMore => {
+                let r = reciprocal_root(squares / count);
+                let divisor = squares / count * r + libm::scalbn(eps, -exponent);
+                (reciprocal(divisor), divisor * r)
+            }
+            Divisor::Length => {
+                let eps = libm::scalbn(eps, -exponent);
+                let above = (squares - TwoFloat::new_mul(eps, eps)).hi() > 0.0;
+                if above || eps == 0.0 {
+                    (reciprocal_root(squares), one)
+                } else {
+                    (one / eps, TwoFloat::from(0.0))
+                }
+            }
+        };
         let x_hat = deviations.iter().map(|d| d * rstd).collect();
-        Self { exponent, mean: scale(mean, of_x), rstd, x_hat }
+        Self { exponent, mean: scale(mean, of_x), rstd, x_hat, count, moves }
     }
 
     fn input_gradient(&self, u: &[TwoFloat], centred: bool) -> Vec<TwoFloat> {
-        let along_ones = if centred { mean(u.iter().copied()) } else { 0.0.into() };
-        let along_x_hat = mean(u.iter().zip(&self.x_hat).map(|(u, x_hat)| u * x_hat));
+        let along_ones = if centred { sum(u.iter().copied()) / u.len() as f64 } else { 0.0.into() };
+        let along_x_hat =
+            sum(u.iter().zip(&self.x_hat).map(|(u, x_hat)| u * x_hat)) / self.count * self.moves;
         let dx = |(u, x_hat): (&TwoFloat, &TwoFloat)| (u - along_ones - x_hat * along_x_hat) * self.rstd;
         u.iter().zip(&self.x_hat).map(dx).map(|dx| scale(dx, -self.exponent)).collect()
     }
 }
 
-fn add(sums: &mut [TwoFloat], terms: impl Iterator<Item = TwoFloat>) {
-    let units = sums.len();
-    if units > 0 {
-        terms.enumerate().for_each(|(j, term)| sums[j % units] += term);
-    }
-}
-
-fn mean(values: impl ExactSizeIterator<Item = TwoFloat>) -> TwoFloat {
-    let n = values.len() as f64;
-    values.fold(TwoFloat::from(0.0), |sum, value| sum + value) / n
+fn sum(values: impl Iterator<Item = TwoFloat>) -> TwoFloat {
+    values.fold(TwoFloat::from(0.0), |sum, value| sum + value)
 }
 
 /// 1 / sqrt(v), or 0 for 0: a step of Newton from the f64 result.
-fn reciprocal_root(v: TwoFloat) -> TwoFloat {
+pub(super) fn reciprocal_root(v: TwoFloat) -> TwoFloat {
     if v.hi() == 0.0 {
         return 0.0.into();
     }
     let r = 1.0 / v.hi().sqrt();
     let lacks = 1.0 - TwoFloat::new_mul(r, r) * v;
     r + lacks * (r / 2.0)
+}
+
+/// 1 / v, or 0 for 0: a step of Newton from the f64 result.
+fn reciprocal(v: TwoFloat) -> TwoFloat {
+    if v.hi() == 0.0 {
+        return 0.0.into();
+    }
+    let r = 1.0 / v.hi();
+    r + (1.0 - v * r) * r
 }
 
 fn exponent(value: f64) -> i32 {
@@ -129,13 +171,31 @@ mod tests {
         assert_eq!(reciprocal_root(0.0.into()), 0.0);
     }
 
+    fn rows<'a>(x: &'a [f64], n: usize, eps: f64) -> Sets<'a> {
+        Sets {
+            sets: x.len() / n,
+            n,
+            at: match n {
+                2 => &|set, j| (2 * set + j, j),
+                _ => &|set, j| (3 * set + j, j),
+            },
+            centred: true,
+            divisor: Divisor::Root,
+            eps,
+            x,
+            weight: None,
+            offset: 0.0,
+            bias: None,
+            dy: None,
+            upstream: None,
+        }
+    }
+
     /// (x - 1) / (x + 1) has a closed form: two numbers become -1 and 1 at eps 0, wherever they lie.
     #[test]
     fn two_numbers_become_minus_one_and_one_at_any_exponent() {
         for x in [[0.0, 5e-324], [1e-310, 3e-310], [1e300, 1.7e308], [1.0, 1.0 + 2f64.powi(-52)]] {
-            let problem = Problem::matrix(1, 2, 0.0);
-            let tensors = Tensors { x: Some(x.to_vec()), ..Tensors::default() };
-            let truth = rows(&problem, &tensors, true);
+            let truth = truth(&rows(&x, 2, 0.0));
             for (y, exact) in truth.y.iter().zip([-1.0, 1.0]) {
                 assert!((*y - exact).hi().abs() < 2f64.powi(-95), "{x:?}: {y:?}");
             }
@@ -145,8 +205,7 @@ mod tests {
     #[test]
     fn eps_counts_where_nothing_else_does() {
         for x in [[1.7e308; 2], [0.0; 2], [1e-320; 2]] {
-            let problem = Problem::matrix(1, 2, 1e-12);
-            let truth = rows(&problem, &Tensors { x: Some(x.to_vec()), ..Tensors::default() }, true);
+            let truth = truth(&rows(&x, 2, 1e-12));
             assert!((truth.rstd[0] / 1e6 - 1.0).hi().abs() < 1e-15, "{x:?}: {:?}", truth.rstd);
             assert_eq!(truth.mean[0], x[0]);
         }
@@ -158,25 +217,17 @@ mod tests {
         use layernorm::reference::{Affine, layer_norm, layer_norm_backward};
         let (x, dy) = ([1.0, -2.0, 4.5, 0.25, 3.0, 3.5], [0.5, 1.0, -1.0, 2.0, 0.0, 0.125]);
         let (weight, bias) = ([1.0, 2.0, 0.5], [0.0, -1.0, 1.0]);
-        let problem = Problem::matrix(2, 3, 1e-5);
-        let tensors = Tensors {
-            x: Some(x.to_vec()),
-            dy: Some(dy.to_vec()),
-            weight: Some(weight.to_vec()),
-            bias: Some(bias.to_vec()),
-            ..Tensors::default()
-        };
-        let truth = rows(&problem, &tensors, true);
-        let gradients = truth.gradients.unwrap();
+        let truth =
+            truth(&Sets { weight: Some(&weight), bias: Some(&bias), dy: Some(&dy), ..rows(&x, 3, 1e-5) });
         let affine = Affine::new(&weight, &bias);
         let forward = layer_norm(&x, 3, affine, 1e-5);
         let backward = layer_norm_backward(&dy, &x, 3, affine, 1e-5);
         let pairs = [
             (truth.y, forward.y),
             (truth.rstd, forward.rstd),
-            (gradients.dx, backward.dx),
-            (gradients.dweight, backward.dweight),
-            (gradients.dbias, backward.dbias),
+            (truth.dx, backward.dx),
+            (truth.dweight, backward.dweight),
+            (truth.dbias, backward.dbias),
         ];
         for (exact, reference) in pairs {
             assert_eq!(exact.len(), reference.len());

@@ -1,7 +1,8 @@
 //! Layer norm.
 
 use super::by_row::{self, Forms, input, output, params};
-use super::{Float, How, Kernels, Operator, Problem, Signature, Slot, Tensors};
+use super::types::table;
+use super::{Able, Flag, How, Operator, Problem, Signature, Slot, Structure, Tensors, Types};
 use layernorm::{
     Error, Gradients, StatsMut, StatsRef, layer_norm, layer_norm_backward, layer_norm_backward_in_place,
     layer_norm_in_place, reference,
@@ -11,26 +12,28 @@ use layernorm::{
 pub const OPERATOR: Operator = Operator {
     name: "layer_norm",
     formula: "y = weight (x - mean) / sqrt(var + eps) + bias",
+    structure: Structure::Rows,
+    flags: &[Flag::Eps, Flag::Axis],
+    eps: 1e-5,
     forward: Signature {
         needs: &[Slot::X],
         takes: &[Slot::Weight, Slot::Bias],
         writes: &[Slot::Y, Slot::Mean, Slot::Rstd],
         saves: &[Slot::M, Slot::C, Slot::Rstd],
+        updates: &[],
     },
     backward: by_row::BACKWARD,
     extent: by_row::extent,
-    f32: Kernels {
-        forward,
-        backward,
-        oracle: |problem, tensors| {
-            let forms = Forms { forward: reference::layer_norm, backward: reference::layer_norm_backward };
-            by_row::from_reference(problem, tensors, forms, true)
-        },
+    able: Able::ALL,
+    untimed: &[Slot::Mean],
+    kernels: table!(forward, backward),
+    oracle: |problem, given| {
+        let forms = Forms { forward: reference::layer_norm, backward: reference::layer_norm_backward };
+        by_row::expected(problem, given, &forms, true)
     },
-    f64: Kernels { forward, backward, oracle: |problem, tensors| by_row::from_exact(problem, tensors, true) },
 };
 
-fn forward<T: Float>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
+fn forward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
     let Tensors { x, weight, bias, y, mean, m, c, rstd, .. } = tensors;
     let params = params(problem, weight, bias);
     let saved = match (m.as_deref_mut(), c.as_deref_mut(), rstd.as_deref_mut()) {
@@ -42,15 +45,11 @@ fn forward<T: Float>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> 
     } else {
         layer_norm(input(problem, how, x)?, params, output(problem, how, 1, y)?, saved, how.run)?;
     }
-    if let (Some(mean), Some(m), Some(c)) = (mean, m, c) {
-        for (mean, (m, c)) in mean.iter_mut().zip(m.iter().zip(c.iter())) {
-            *mean = *m + *c;
-        }
-    }
+    by_row::mean(mean, m, c);
     Ok(())
 }
 
-fn backward<T: Float>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
+fn backward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
     let Tensors { x, weight, dy, m, c, rstd, dx, dweight, dbias, workspace, .. } = tensors;
     let params = params(problem, weight, &None);
     let saved = match (m, c, rstd) {

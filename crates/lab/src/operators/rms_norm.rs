@@ -1,7 +1,8 @@
 //! RMS norm.
 
 use super::by_row::{self, Forms, input, output, params};
-use super::{Float, How, Kernels, Operator, Problem, Signature, Slot, Tensors};
+use super::types::table;
+use super::{Able, Flag, How, Operator, Problem, Signature, Slot, Structure, Tensors, Types};
 use layernorm::{
     Error, Gradients, reference, rms_norm, rms_norm_backward, rms_norm_backward_in_place, rms_norm_in_place,
 };
@@ -10,30 +11,28 @@ use layernorm::{
 pub const OPERATOR: Operator = Operator {
     name: "rms_norm",
     formula: "y = weight x / sqrt(mean(x^2) + eps) + bias",
+    structure: Structure::Rows,
+    flags: &[Flag::Eps, Flag::Axis],
+    eps: 1e-5,
     forward: Signature {
         needs: &[Slot::X],
         takes: &[Slot::Weight, Slot::Bias],
         writes: &[Slot::Y, Slot::Rstd],
         saves: &[Slot::Rstd],
+        updates: &[],
     },
     backward: by_row::BACKWARD,
     extent: by_row::extent,
-    f32: Kernels {
-        forward,
-        backward,
-        oracle: |problem, tensors| {
-            let forms = Forms { forward: reference::rms_norm, backward: reference::rms_norm_backward };
-            by_row::from_reference(problem, tensors, forms, false)
-        },
-    },
-    f64: Kernels {
-        forward,
-        backward,
-        oracle: |problem, tensors| by_row::from_exact(problem, tensors, false),
+    able: Able::ALL,
+    untimed: &[],
+    kernels: table!(forward, backward),
+    oracle: |problem, given| {
+        let forms = Forms { forward: reference::rms_norm, backward: reference::rms_norm_backward };
+        by_row::expected(problem, given, &forms, false)
     },
 };
 
-fn forward<T: Float>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
+fn forward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
     let Tensors { x, weight, bias, y, rstd, .. } = tensors;
     let (params, rstd) = (params(problem, weight, bias), rstd.as_deref_mut());
     if how.in_place {
@@ -42,7 +41,7 @@ fn forward<T: Float>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> 
     rms_norm(input(problem, how, x)?, params, output(problem, how, 1, y)?, rstd, how.run)
 }
 
-fn backward<T: Float>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
+fn backward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
     let Tensors { x, weight, dy, rstd, dx, dweight, dbias, workspace, .. } = tensors;
     let (params, rstd) = (params(problem, weight, &None), rstd.as_deref());
     let x = input(problem, how, x)?;

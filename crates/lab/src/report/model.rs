@@ -104,16 +104,19 @@ pub struct BenchSummary {
 /// One timing.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct BenchRow {
-    /// `layer_norm`, `rms_norm`.
+    /// `layer_norm`, `rms_norm`, ...
     pub operator: String,
     /// `forward`, `backward`.
     pub direction: String,
-    /// `f32`, `f64`.
+    /// `f32`, `f64`, `f16`, `bf16`.
     pub dtype: String,
-    /// Rows of the input.
+    /// Rows of the input, or its samples: the first axis.
     pub rows: usize,
-    /// Features of a row.
+    /// Numbers of a row or sample.
     pub features: usize,
+    /// All axes of the input. Absent in results of old.
+    #[serde(default)]
+    pub shape: Vec<usize>,
     /// Threads used.
     pub threads: usize,
     /// Nanoseconds a call, the median.

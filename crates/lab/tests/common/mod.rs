@@ -1,5 +1,8 @@
 //! Running the program.
 
+#[allow(dead_code, reason = "not every test file has tensors")]
+pub(crate) mod files;
+
 use std::process::{Command, Output};
 
 /// The program.
