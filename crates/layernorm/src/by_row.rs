@@ -40,11 +40,9 @@ use std::marker::PhantomData;
 /// the cache reads its line first.
 pub(crate) const STREAM_FROM: usize = 2 << 20;
 
-/// How far ahead of a pass that reads memory in order to prefetch, in bytes.
-const AHEAD: usize = 1024;
-
-/// Rows of at most this many bytes are short: memory is read some rows ahead of them.
-const SHORT: usize = 4096;
+/// How far ahead of a pass that reads memory in order to prefetch, in bytes: two pages, because the processor's own
+/// prefetching stops at the end of each.
+const AHEAD: usize = 8192;
 
 /// Which statistics a norm takes of a row.
 pub(crate) trait Kind: Copy + Send + Sync {
@@ -315,7 +313,7 @@ impl<E: Element, S: Memory<E>, const ARRAYS: usize> Beside<E::Acc, S> for Prefet
 }
 
 /// The statistics of a row; `None` if they need more range than its type has (see [`crate::wide`]).
-/// `beside` is other work to do meanwhile, and `ahead` the row that will be read next.
+/// `beside` is other work to do meanwhile.
 ///
 /// # Safety
 /// `x` has the numbers that `form` uses, and what `beside` wants.
@@ -325,7 +323,6 @@ unsafe fn statistics<E, S, K, B>(
     x: Place<E>,
     form: &Form<E::Acc>,
     beside: &mut B,
-    ahead: Place<E>,
 ) -> Option<Moments<E::Acc>>
 where
     E: Element,
@@ -343,20 +340,12 @@ where
         return Some(Moments { m: zero, c: zero, rstd, along });
     }
     // Half of the other work, and half of the reading, in each pass: the memory is never idle.
-    // Of a long row the second half is fetched in the first pass, and the first half of the next row in the
-    // second; of short rows, one that comes soon enough.
-    let row = n * size_of::<E>();
-    let soon = row.max(AHEAD);
-    let [rest, ahead] = if row <= SHORT {
-        [x.bytes_on(soon), x.bytes_on(soon + row / 2)]
-    } else {
-        [x.bytes_on(row / 2), ahead.bytes_on(0)]
-    };
-    let mut first = (&mut *beside, Prefetch::<E, 1>::new([rest]));
+    let [ahead, further] = [x.bytes_on(AHEAD), x.bytes_on(AHEAD + n * size_of::<E>() / 2)];
+    let mut first = (&mut *beside, Prefetch::<E, 1>::new([ahead]));
     // SAFETY: the caller's.
     let [sum, _] = unsafe { sums::<_, _, _, _, 1>(s, n, &Sum(x), &mut first) };
     let mut m = sum.div(count);
-    let mut beside = (beside, Prefetch::<E, 1>::new([ahead]));
+    let mut beside = (beside, Prefetch::<E, 1>::new([further]));
     let mut repeated = false;
     let (c, mut var) = loop {
         // SAFETY: the caller's.
@@ -395,7 +384,7 @@ impl<E: Element, S: Memory<E>, K: Kind> Work<S> for InCache<'_, E, K> {
     #[inline(always)]
     fn run(self, s: S) -> Self::Output {
         // SAFETY: that of `new`.
-        unsafe { statistics::<E, S, K, _>(s, self.x, self.form, &mut Nothing, self.x) }
+        unsafe { statistics::<E, S, K, _>(s, self.x, self.form, &mut Nothing) }
     }
 }
 

@@ -83,7 +83,7 @@ macro_rules! instructions_of_x86 {
         #[inline(always)]
         fn prefetch(self, at: *const u8) {
             // SAFETY: a prefetch of any address is allowed.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) }
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
         }
     };
 }
@@ -258,6 +258,7 @@ pub(crate) trait Vector<T: Real>: Copy + Send + Sync {
     /// Order the streamed writes before everything that follows.
     fn fence(self);
     /// Ask for the line at `at`, which may be any address.
+    /// (Into the second cache: the first has too few lines under way for what lies as far ahead as memory wants it.)
     fn prefetch(self, at: *const u8);
 }
 

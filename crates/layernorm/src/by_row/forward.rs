@@ -116,15 +116,16 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
         let streams = S::STREAMS && call.streams();
         let [weight, bias] = [call.weight.same(), call.bias.same()];
         let runs = call.weight.has_runs() || call.bias.has_runs();
-        let Some(last) = rows.clone().last() else { return };
+        if rows.is_empty() {
+            return;
+        }
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
-            let row_at = |position: usize| call.x.row(call.row(last.min(position)));
             let start = rows.start;
             let mut stage = if streams && call.only.is_none() { Stage::new(call.y, start, n) } else { None };
             let stream = streams && stage.is_none();
             let nothing = Normalise::<E, _, _, K> {
-                x: row_at(start),
+                x: call.x.row(call.row(start)),
                 y: call.y.row(call.row(start)),
                 weight: call.weight.of_row(0, &weight),
                 bias: call.bias.of_row(0, &bias),
@@ -135,7 +136,6 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
             for position in rows {
                 let row = call.row(position);
                 let mut x = call.x.row(row);
-                let ahead = row_at(position + 1);
                 if let Some(add) = &call.add {
                     // Two rows of memory in turn: the last pass over the row before may still read its own.
                     let wide = add.unrounded.map(|of| of.memory.row(2 * part + position % 2));
@@ -143,14 +143,14 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                     x = if streams { add.run(s, n, &mut write) } else { add.run(s, n, &mut Nothing) };
                 }
                 let fast = if streams && call.add.is_none() {
-                    let fast = statistics::<E, S, K, _>(s, x, form, &mut write, ahead);
+                    let fast = statistics::<E, S, K, _>(s, x, form, &mut write);
                     write.finish(s);
                     fast
                 } else {
                     if streams {
                         write.finish(s);
                     }
-                    statistics::<E, S, K, _>(s, x, form, &mut Nothing, ahead)
+                    statistics::<E, S, K, _>(s, x, form, &mut Nothing)
                 };
                 if let Some(stage) = stage.as_mut().filter(|_| position > start) {
                     stage.row_done(s);
