@@ -6,11 +6,11 @@ use crate::by_row::last_pass::{LastPass, Write};
 use crate::by_row::totals::Tree;
 use crate::by_row::{Centred, Deviations, STREAM_FROM, Standardise, store};
 use crate::element::private::Stored;
-use crate::order::{Nothing, Terms, sums};
+use crate::order::{Plainly, Terms, sums};
 use crate::real::private::Number;
 use crate::rows::{Place, PlaceMut, Target};
 use crate::vector::{Body, Memory, Vector, Work, dispatch};
-use crate::{Element, threads};
+use crate::{Element, Real, threads};
 use std::ops::Range;
 
 /// The centre and scale of channels. For sums of deviations, the scale is not looked at.
@@ -109,8 +109,24 @@ impl<E: Element> Body<E> for Sums<'_, '_, '_, E> {
                 (false, false) => s.outlined(Runs::<E, false>(of)),
                 (false, true) => s.outlined(Runs::<E, true>(of)),
             }
-            tree.row_done(s, row - 1);
+            // By itself, because it is the same for all elements that are summed in one type.
+            s.outlined(ChunkDone { tree: &mut tree, last: row - 1 });
         }
+    }
+}
+
+/// The chunk that ends with row `last` is summed.
+struct ChunkDone<'a, 'c, T> {
+    tree: &'a mut Tree<'c, T>,
+    last: usize,
+}
+
+impl<T: Real, S: Vector<T>> Work<S> for ChunkDone<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        self.tree.row_done(s, self.last);
     }
 }
 
@@ -144,11 +160,11 @@ impl<E: Element, S: Memory<E>, const BACKWARD: bool> Work<S> for Runs<'_, '_, E,
                         let dy = Place::own(dy.row(row)).add(channel * n);
                         let of = [centres.m[i], centres.c[i], centres.rstd[i]].map(|of| s.splat(of));
                         let terms = Products { x, dy, standardise: Standardise::of_lanes(s, of) };
-                        sums::<_, _, _, _, 1>(s, n, &terms, &mut Nothing)
+                        sums::<_, _, _, _, 1>(s, n, &terms, &mut Plainly)
                     } else {
                         let m = centres.m[i];
                         let x = if run.is_null() { x } else { masked(inputs, row, x, m, run) };
-                        sums::<_, _, _, _, 1>(s, n, &Deviations(x, s.splat(m)), &mut Nothing)
+                        sums::<_, _, _, _, 1>(s, n, &Deviations(x, s.splat(m)), &mut Plainly)
                     }
                 };
                 totals = [totals[0].add(sums[0]), totals[1].add(sums[1])];

@@ -45,6 +45,17 @@ impl<T: Real> OfChannel<'_, T> {
 
 impl<T: Real> Order for OfChannel<'_, T> {
     fn sum(&self, term: impl Fn(usize) -> [f64; 2]) -> f64 {
+        self.sum_of(&term)
+    }
+
+    fn largest(&self, value: impl Fn(usize) -> f64) -> f64 {
+        self.largest_of(&value)
+    }
+}
+
+/// By reference, so that they are compiled once.
+impl<T: Real> OfChannel<'_, T> {
+    fn sum_of(&self, term: &dyn Fn(usize) -> [f64; 2]) -> f64 {
         let Grid { shape, run, last, .. } = self.grid;
         let term = |i: usize| if self.holds(i) { term(i) } else { [0.0; 2] };
         let mut carry = Carry::starting_at(self.first_row / CHUNK);
@@ -74,7 +85,7 @@ impl<T: Real> Order for OfChannel<'_, T> {
         self.gathered(gather, local)
     }
 
-    fn largest(&self, value: impl Fn(usize) -> f64) -> f64 {
+    fn largest_of(&self, value: &dyn Fn(usize) -> f64) -> f64 {
         let numbers = self.grid.shape.rows * self.grid.run;
         let local =
             (0..numbers).filter(|i| self.holds(*i)).fold(0.0, |largest: f64, i| largest.max(value(i).abs()));
@@ -110,7 +121,7 @@ pub(super) fn forward<E: Element>(
     let order = OfChannel::<E::Acc> { grid, first_row, valid, reducer, failure, number: PhantomData };
     // SAFETY: `i` is a number of the channel.
     let x = |i: usize| unsafe { number(&grid, channel, |row| call.inputs.x.row(row), i).read() }.to_f64();
-    let wide = Wide::of::<E::Acc, Centred>(&call.form, &order, x);
+    let wide = Wide::of::<E::Acc, Centred>(&call.form, &order, &x as &dyn Fn(usize) -> f64);
     if let Some(failure) = failure.take() {
         return Err(failure);
     }
@@ -140,7 +151,7 @@ pub(super) fn backward<E: Element>(
     // SAFETY: as above.
     let dy = |i: usize| unsafe { number(&grid, channel, |row| dy.row(row), i).read() }.to_f64();
     let (count, all) = (call.form.count as f64, of(Valid::All));
-    let wide = Wide::of::<E::Acc, Centred>(&call.form, &of(valid), x);
+    let wide = Wide::of::<E::Acc, Centred>(&call.form, &of(valid), &x as &dyn Fn(usize) -> f64);
     let dy_exponent = exponent(all.largest(dy));
     let dy = |i: usize| scale(dy(i), -dy_exponent);
     let products = all.sum(|i| [dy(i), wide.x_hat(x(i))]);
