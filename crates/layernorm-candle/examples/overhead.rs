@@ -67,7 +67,7 @@ fn main() -> Result<()> {
     others()
 }
 
-/// Norms that are composed around the kernel, and layouts that candle copies or composes for.
+/// Other norms, and layouts that candle copies or composes for.
 fn others() -> Result<()> {
     let vb = || VarBuilder::zeros(DType::F32, &Device::Cpu);
     let show = |what: &str, ours: &dyn Fn() -> Result<Tensor>, theirs: &dyn Fn() -> Result<Tensor>| {

@@ -3,8 +3,8 @@
 use crate::compose::compose;
 use crate::error::{Error, expect_device};
 use crate::forward::{Affine, Forward};
-use crate::norm::Norm;
-use crate::rows::Blocks;
+use crate::norm::{Kernel, Norm};
+use crate::scalar::compute_type;
 use candle_core::{DType, Result, Tensor};
 use std::sync::LazyLock;
 
@@ -21,25 +21,18 @@ pub(crate) fn over_last_axis(
     };
     expect_parameter("weight", weight, x, features)?;
     expect_parameter("bias", bias, x, features)?;
-    in_compute_type(x, |x| {
-        let convert = |parameter: Option<&Tensor>| parameter.map(|p| p.to_dtype(x.dtype())).transpose();
-        over_rows(norm, x, features, convert(weight)?.as_ref(), convert(bias)?.as_ref())
-    })
+    over_rows(norm, x, features, weight, bias)
 }
 
-/// `f` of `x` in the type that it is computed in; the result in the type of `x` again.
+/// `f` of `x` in the type that it is computed in; the result in the type of `x` again, rounded once.
 ///
-/// f32 and f64 are computed as they are. The kernels do not read f16 and bf16 yet: those are converted to f32 and
-/// back, and candle records both conversions. When the kernels do, this is the place that changes.
+/// For what is composed around a kernel or without one. f16 and bf16 are converted to f32 and back, and candle records
+/// both conversions.
 pub(crate) fn in_compute_type(x: &Tensor, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-    match x.dtype() {
-        DType::F32 | DType::F64 => f(x),
-        DType::F16 | DType::BF16 => f(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype()),
-        got => Err(Error::Type { name: "x", got }.into()),
-    }
+    f(&x.to_dtype(compute_type(x)?)?)?.to_dtype(x.dtype())
 }
 
-/// `norm` of the rows of `features` values of `x`, all f32 or f64: by the kernels where they reach, else composed.
+/// `norm` of the rows of `features` values of `x`: by the kernels where they reach, else composed.
 pub(crate) fn over_rows(
     norm: Norm,
     x: &Tensor,
@@ -47,29 +40,51 @@ pub(crate) fn over_rows(
     weight: Option<&Tensor>,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
-    if !x.device().is_cpu() || *SECOND_ORDER {
-        match x.dtype() {
+    let computed = compute_type(x)?;
+    if !by_kernels(x) {
+        match computed {
             DType::F64 => norm.check::<f64>().map_err(Error::from)?,
             _ => norm.check::<f32>().map_err(Error::from)?,
         }
-        return compose(norm, x, features, weight, bias);
+        let convert = |parameter: Option<&Tensor>| parameter.map(|p| p.to_dtype(computed)).transpose();
+        let (weight, bias) = (convert(weight)?, convert(bias)?);
+        return in_compute_type(x, |x| compose(norm, x, features, weight.as_ref(), bias.as_ref()));
     }
+    by_kernel(norm, x, features, weight, bias)
+}
+
+/// The rows of `features` values of `x` by a kernel, which reaches `x`. As operations that candle records.
+pub(crate) fn by_kernel(
+    kernel: impl Kernel,
+    x: &Tensor,
+    features: usize,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+) -> Result<Tensor> {
     let copied;
-    let x = if Blocks::of(x.layout(), features).is_some() {
+    let x = if kernel.blocks(x.layout(), features).is_some() {
         x
     } else {
         copied = x.contiguous()?; // recorded by candle, so the gradient goes back the same way
         &copied
     };
-    let forward = |affine| Forward { norm, features, affine };
-    match (weight, bias) {
+    // The kernels read parameters of the type of x, or of the one that it is computed in. Candle records a conversion,
+    // so that a gradient comes back in the type of its parameter.
+    let as_they_are = [weight, bias].iter().flatten().all(|p| p.dtype() == x.dtype());
+    let dtype = if as_they_are { x.dtype() } else { compute_type(x)? };
+    let parameter = |p: Option<&Tensor>| p.map(|p| p.to_dtype(dtype)?.contiguous()).transpose();
+    let forward = |affine| Forward { kernel, features, affine };
+    match (parameter(weight)?, parameter(bias)?) {
         (None, None) => x.apply_op1(forward(Affine::None)),
-        (Some(weight), None) => x.apply_op2(&weight.contiguous()?, forward(Affine::Weight)),
-        (None, Some(bias)) => x.apply_op2(&bias.contiguous()?, forward(Affine::Bias)),
-        (Some(weight), Some(bias)) => {
-            x.apply_op3(&weight.contiguous()?, &bias.contiguous()?, forward(Affine::Both))
-        }
+        (Some(weight), None) => x.apply_op2(&weight, forward(Affine::Weight)),
+        (None, Some(bias)) => x.apply_op2(&bias, forward(Affine::Bias)),
+        (Some(weight), Some(bias)) => x.apply_op3(&weight, &bias, forward(Affine::Both)),
     }
+}
+
+/// Do the kernels reach `x`, and may they?
+pub(crate) fn by_kernels(x: &Tensor) -> bool {
+    x.device().is_cpu() && !*SECOND_ORDER
 }
 
 /// Does candle keep gradients in the graph, so that they can be differentiated again? The kernels' are not recorded.
@@ -86,7 +101,7 @@ fn expect_parameter(name: &'static str, p: Option<&Tensor>, x: &Tensor, features
     expect_device(name, p.device(), x.device())
 }
 
-/// Parameters of any float type are converted to that of the computation.
+/// Parameters may be of any float type.
 pub(crate) fn expect_float(name: &'static str, tensor: &Tensor) -> Result<()> {
     match tensor.dtype() {
         DType::F16 | DType::BF16 | DType::F32 | DType::F64 => Ok(()),

@@ -5,28 +5,32 @@
 //! packed, and nothing copied apart again.
 
 use crate::error::Error;
-use crate::forward::{Forward, Scalar, Stored};
-use crate::rows::{Blocks, values};
+use crate::forward::Forward;
+use crate::norm::Kernel;
+use crate::rows::{Stored, values};
+use crate::scalar::{Scalar, all_of};
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType};
-use layernorm::{ParamGradients, Params, RowsMut, Workspace};
+use candle_core::{
+    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, WithDType,
+};
+use layernorm::{Companion, Params};
 use std::sync::Mutex;
 
-/// Which gradients are waited for. Parameters by their shape.
+/// Which gradients are waited for. Parameters by their shape and type.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wanted {
     pub(crate) x: bool,
-    pub(crate) weight: Option<Shape>,
-    pub(crate) bias: Option<Shape>,
+    pub(crate) weight: Option<(Shape, DType)>,
+    pub(crate) bias: Option<(Shape, DType)>,
 }
 
 impl Wanted {
     pub(crate) fn with_weight(self, weight: &Tensor) -> Self {
-        Self { weight: weight.track_op().then(|| weight.shape().clone()), ..self }
+        Self { weight: weight.track_op().then(|| (weight.shape().clone(), weight.dtype())), ..self }
     }
 
     pub(crate) fn with_bias(self, bias: &Tensor) -> Self {
-        Self { bias: bias.track_op().then(|| bias.shape().clone()), ..self }
+        Self { bias: bias.track_op().then(|| (bias.shape().clone(), bias.dtype())), ..self }
     }
 }
 
@@ -38,19 +42,19 @@ pub(crate) struct Gradients {
     pub(crate) bias: Option<Tensor>,
 }
 
-/// The gradients of `forward` at `x`.
-pub(crate) fn backward(
-    forward: &Forward,
-    x: &Tensor,
-    dy: &Tensor,
-    weight: Option<&Tensor>,
+/// The gradients of `forward` at `x`, given that of its output.
+pub(crate) fn backward<K: Kernel>(
+    forward: &Forward<K>,
+    [x, dy]: [&Tensor; 2],
+    [weight, bias]: [Option<&Tensor>; 2],
     wanted: Wanted,
 ) -> Result<Gradients> {
     if dy.track_op() {
         return Err(Error::SecondOrder.into());
     }
-    let (x, dy) = (in_one_block(x, forward.features)?, in_one_block(dy, forward.features)?);
-    let op = Backward { forward: *forward, wanted, parameters: Mutex::new([None, None]) };
+    let (x, dy) = (in_one_block(x, forward)?, in_one_block(dy, forward)?);
+    let bias = bias.filter(|_| forward.kernel.backward_reads_bias()).map(Tensor::detach);
+    let op = Backward { forward: forward.clone(), wanted, bias, parameters: Mutex::new([None, None]) };
     let dx = match weight {
         Some(weight) => x.apply_op3_no_bwd(&dy, weight, &op)?,
         None => x.apply_op2_no_bwd(&dy, &op)?,
@@ -66,79 +70,100 @@ pub(crate) fn backward(
 
 /// The kernels take all rows in one call here, because dweight and dbias are sums over rows in one order. So rows that
 /// are not evenly spaced are copied, which the forward pass does not need.
-fn in_one_block(tensor: &Tensor, features: usize) -> Result<Tensor> {
+fn in_one_block<K: Kernel>(tensor: &Tensor, forward: &Forward<K>) -> Result<Tensor> {
     let tensor = tensor.detach();
-    match Blocks::of(tensor.layout(), features) {
+    match forward.kernel.blocks(tensor.layout(), forward.features) {
         Some(blocks) if blocks.count() == 1 => Ok(tensor),
         _ => tensor.contiguous(),
     }
 }
 
-fn tensor(storage: Option<CpuStorage>, shape: Option<Shape>, x: &Tensor) -> Result<Option<Tensor>> {
-    let (Some(storage), Some(shape)) = (storage, shape) else { return Ok(None) };
-    Ok(Some(match storage.dtype() {
+/// Sums, in the type that they were summed in, as a gradient, in the type of its parameter.
+fn tensor(storage: Option<CpuStorage>, wanted: Option<(Shape, DType)>, x: &Tensor) -> Result<Option<Tensor>> {
+    let (Some(storage), Some((shape, dtype))) = (storage, wanted) else { return Ok(None) };
+    let sums = match storage.dtype() {
         DType::F64 => Tensor::from_vec(f64::cpu_storage_data(storage)?, shape, x.device())?,
         _ => Tensor::from_vec(f32::cpu_storage_data(storage)?, shape, x.device())?,
-    }))
+    };
+    Ok(Some(sums.to_dtype(dtype)?))
 }
 
 /// x, dy and weight to dx (or to nothing, if nobody wants it), with dweight and dbias left in `parameters`.
-struct Backward {
-    forward: Forward,
+struct Backward<K> {
+    forward: Forward<K>,
     wanted: Wanted,
+    /// Where it is read. An operation of candle has no fourth input.
+    bias: Option<Tensor>,
     parameters: Mutex<[Option<CpuStorage>; 2]>,
 }
 
-impl Backward {
+impl<K: Kernel> Backward<K> {
     fn run(&self, x: Stored<'_>, dy: Stored<'_>, weight: Option<Stored<'_>>) -> Result<(CpuStorage, Shape)> {
         let dx = match x.0 {
-            CpuStorage::F32(memory) => self.run_as::<f32>(memory, x.1, dy, weight)?,
-            CpuStorage::F64(memory) => self.run_as::<f64>(memory, x.1, dy, weight)?,
+            CpuStorage::F32(memory) => self.run_as(memory, x.1, dy, weight)?,
+            CpuStorage::F64(memory) => self.run_as(memory, x.1, dy, weight)?,
+            CpuStorage::F16(memory) => self.run_as(memory, x.1, dy, weight)?,
+            CpuStorage::BF16(memory) => self.run_as(memory, x.1, dy, weight)?,
             other => return Err(Error::Type { name: "x", got: other.dtype() }.into()),
         };
         Ok((dx, if self.wanted.x { x.1.shape().clone() } else { Shape::from(0) }))
     }
 
-    fn run_as<T: Scalar>(
+    fn run_as<E: Scalar>(
         &self,
-        x: &[T],
+        x: &[E],
         x_layout: &Layout,
         dy: Stored<'_>,
         weight: Option<Stored<'_>>,
     ) -> Result<CpuStorage> {
-        let Forward { norm, features, .. } = self.forward;
-        let zeros = |len| vec![<T as WithDType>::from_f64(0.0); len];
-        let blocks = |layout| Blocks::of(layout, features).ok_or(Error::Rows);
+        let bias = self.bias.as_ref().map(Tensor::storage_and_layout);
+        let bias = match &bias {
+            Some((storage, layout)) => match &**storage {
+                Storage::Cpu(storage) => Some((storage, *layout)),
+                _ => return Err(Error::Rows.into()),
+            },
+            None => None,
+        };
+        if all_of::<E>([weight, bias]) {
+            self.run_with::<E, E>(x, x_layout, dy, [weight, bias])
+        } else {
+            self.run_with::<E, E::Acc>(x, x_layout, dy, [weight, bias])
+        }
+    }
 
-        let x_rows = blocks(x_layout)?.rows(0, x)?;
-        let dy_rows = blocks(dy.1)?.rows(0, T::cpu_storage_as_slice(dy.0)?)?;
-        let weight = weight.map(|(storage, layout)| values(storage, layout)).transpose()?;
-        let params = Params { weight, bias: None, eps: norm.eps };
+    fn run_with<E: Scalar, P: Companion<E> + WithDType>(
+        &self,
+        x: &[E],
+        x_layout: &Layout,
+        dy: Stored<'_>,
+        parameters: [Option<Stored<'_>>; 2],
+    ) -> Result<CpuStorage> {
+        let Forward { kernel, features, .. } = &self.forward;
+        let features = *features;
+        let blocks = |layout| kernel.blocks(layout, features).ok_or(Error::Rows);
+        let x = blocks(x_layout)?.block(0, x)?;
+        let dy = blocks(dy.1)?.block(0, E::cpu_storage_as_slice(dy.0)?)?;
+        let [weight, bias] = parameters.map(|parameter| parameter.map(values).transpose());
+        let params = Params::<P> { weight: weight?, bias: bias?, eps: kernel.eps() };
 
-        let mut dx = zeros(if self.wanted.x { x_layout.shape().elem_count() } else { 0 });
-        let [mut dweight, mut dbias] = [&self.wanted.weight, &self.wanted.bias]
-            .map(|shape| shape.as_ref().map(|shape| zeros(shape.elem_count())));
-        let dx_rows =
-            self.wanted.x.then(|| RowsMut::new(&mut dx, features)).transpose().map_err(Error::from)?;
-        let mut workspace = Workspace::new();
-        let gradients = (dweight.is_some() || dbias.is_some()).then_some(ParamGradients {
-            dweight: dweight.as_deref_mut(),
-            dbias: dbias.as_deref_mut(),
-            accumulate: false,
-            first_row: 0,
-            workspace: &mut workspace,
-        });
-        norm.backward(x_rows, dy_rows, params, dx_rows, gradients).map_err(Error::from)?;
+        let mut dx = E::zeros(if self.wanted.x { x_layout.shape().elem_count() } else { 0 });
+        let sums =
+            |(shape, _): &(Shape, DType)| vec![<E::Acc as WithDType>::from_f64(0.0); shape.elem_count()];
+        let [mut dweight, mut dbias] =
+            [&self.wanted.weight, &self.wanted.bias].map(|wanted| wanted.as_ref().map(sums));
+        let of_x = self.wanted.x.then_some(&mut dx[..]);
+        let of_parameters = [dweight.as_deref_mut(), dbias.as_deref_mut()];
+        kernel.backward([x, dy], params, of_x, of_parameters).map_err(Error::from)?;
 
-        let parameters = [dweight, dbias].map(|gradient| gradient.map(T::to_cpu_storage_owned));
+        let parameters = [dweight, dbias].map(|gradient| gradient.map(E::Acc::to_cpu_storage_owned));
         *self.parameters.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = parameters;
-        Ok(T::to_cpu_storage_owned(dx))
+        Ok(E::to_cpu_storage_owned(dx))
     }
 }
 
-impl CustomOp2 for Backward {
+impl<K: Kernel> CustomOp2 for Backward<K> {
     fn name(&self) -> &'static str {
-        self.forward.norm.name()
+        self.forward.kernel.name()
     }
 
     fn cpu_fwd(
@@ -152,9 +177,9 @@ impl CustomOp2 for Backward {
     }
 }
 
-impl CustomOp3 for Backward {
+impl<K: Kernel> CustomOp3 for Backward<K> {
     fn name(&self) -> &'static str {
-        self.forward.norm.name()
+        self.forward.kernel.name()
     }
 
     fn cpu_fwd(

@@ -7,23 +7,26 @@
 //! evaluating:  y = weight (x - running_mean) / sqrt(running_var + eps) + bias
 //! ```
 
-use crate::apply::{in_compute_type, over_rows};
+use crate::apply::{by_kernel, by_kernels, in_compute_type, over_rows};
+use crate::batch::{Batch, Statistics, Taken, loaded, stored};
 use crate::compose::rstd;
 use crate::error::Error;
 use crate::group_norm::expect_channels;
-use crate::norm::{Kind, Norm};
-use crate::ops::channels::{affine, along_channels, expect_parameter, split};
+use crate::norm::{Kernel, Kind, Norm};
+use crate::ops::channels::{affine, along_channels, channels_last, channels_second, expect_parameter, split};
+use crate::scalar::compute_type;
 use crate::statistics::statistics;
 use candle_core::{ModuleT, Result, Tensor, Var};
 use candle_nn::{BatchNormConfig, Init, VarBuilder};
+use layernorm::Layout;
+use std::sync::{Arc, OnceLock};
 
 /// Batch norm of `[samples, channels, ...]`, by the statistics of each channel over the batch when it trains, and by
 /// running statistics when it evaluates.
 ///
 /// [Ioffe, Szegedy 2015](https://arxiv.org/abs/1502.03167), algorithm 1. Constructors, methods and the names of the
 /// variables are those of `candle_nn::BatchNorm`; so is the momentum (the share of the new) and the unbiased running
-/// variance. In training, the normalisation of a channel is the kernel of layer norm over a copy with channels first, and
-/// its mean and variance are what that kernel saves; the rest is composed from candle's operations.
+/// variance. Without `remove_mean`, training is composed around the kernel of RMS norm over a copy with channels first.
 ///
 /// ```
 /// use candle_core::{DType, Device, ModuleT, Tensor};
@@ -173,6 +176,16 @@ impl BatchNorm {
             return Err(Error::OneValue { x: x.shape().clone(), values }.into());
         }
         let (weight, bias) = self.weight_and_bias().unzip();
+        if self.remove_mean && by_kernels(x) {
+            let taken = Arc::new(OnceLock::new());
+            let y = self.by_kernel(x, Statistics::OfBatch(taken.clone()))?;
+            if let Some(Taken { mean_and_var, .. }) = taken.get() {
+                let [mean, var] = mean_and_var.each_ref().map(|values| loaded(values, x.device()));
+                self.move_towards(&self.running_mean, &mean?)?;
+                self.move_towards(&self.running_var, &var?)?;
+            }
+            return Ok(y);
+        }
         let norm = Norm::with_mean_removed(self.remove_mean, self.eps);
         in_compute_type(x, |x| {
             let swapped = x.transpose(0, 1)?.contiguous()?;
@@ -181,6 +194,29 @@ impl BatchNorm {
             self.update(norm.kind, &rows, values)?;
             affine(x_hat.reshape(swapped.shape())?.transpose(0, 1)?, weight, bias)
         })
+    }
+
+    /// By the kernel, where the numbers of a channel lie: channels second, or last (in memory, or because a sample has one
+    /// position).
+    fn by_kernel(&self, x: &Tensor, statistics: Statistics) -> Result<Tensor> {
+        let [_, channels, positions] = self.expect(x)?;
+        let batch = |layout| {
+            let statistics = statistics.clone();
+            Batch { channels, positions, layout, eps: self.eps, statistics }
+        };
+        let (weight, bias) = self.weight_and_bias().unzip();
+        let (first, last) = (batch(Layout::ChannelsFirst), batch(Layout::ChannelsLast));
+        let features = [first.features(), last.features()];
+        if positions == 1 {
+            return by_kernel(last, x, features[1], weight, bias);
+        }
+        if first.blocks(x.layout(), features[0]).is_none() {
+            let x = channels_last(x)?;
+            if last.blocks(x.layout(), features[1]).is_some() {
+                return channels_second(&by_kernel(last, &x, features[1], weight, bias)?);
+            }
+        }
+        by_kernel(first, x, features[0], weight, bias)
     }
 
     /// Moves the running statistics towards those of `rows`, a channel each.
@@ -201,6 +237,16 @@ impl BatchNorm {
     fn forward_eval(&self, x: &Tensor) -> Result<Tensor> {
         self.expect(x)?;
         let (weight, bias) = self.weight_and_bias().unzip();
+        if x.elem_count() == 0 {
+            return Ok(x.clone());
+        }
+        if by_kernels(x) {
+            let running = [&self.running_mean, &self.running_var];
+            let computed = compute_type(x)?;
+            let running = running.map(|of| stored(&of.as_detached_tensor().to_dtype(computed)?));
+            let [mean, var] = running;
+            return self.by_kernel(x, Statistics::Running(Arc::new([mean?, var?])));
+        }
         in_compute_type(x, |x| {
             let mean = along_channels(&self.running_mean.as_detached_tensor(), x)?;
             let var = along_channels(&self.running_var.as_detached_tensor(), x)?;

@@ -32,6 +32,8 @@ pub(crate) enum Error {
         "{name} has shape {got:?} and x has shape {x:?}: {name} must be [samples, features], or broadcast to x"
     )]
     PerSample { name: &'static str, got: Shape, x: Shape },
+    #[error("scale has shape {got:?} and x has shape {x:?}: scale norm has one scale, [1]")]
+    Scale { got: Shape, x: Shape },
     #[error("the condition has shape {condition:?} and x has shape {x:?}: it must be [samples, {features}]")]
     Condition { condition: Shape, x: Shape, features: usize },
     #[error("{name} is {got:?}: norms are for f16, bf16, f32 and f64")]

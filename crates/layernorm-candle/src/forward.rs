@@ -2,17 +2,13 @@
 
 use crate::backward::{Wanted, backward};
 use crate::error::Error;
-use crate::norm::Norm;
-use crate::rows::{Blocks, values};
+use crate::norm::Kernel;
+use crate::rows::{Stored, values};
+use crate::scalar::{Scalar, all_of};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, WithDType};
-use layernorm::{Params, Real, RowsMut, Run, Threads};
+use layernorm::{Companion, Params, Run, Threads};
 use rayon::prelude::*;
-
-/// A type that the kernels compute in, as both crates know it.
-pub(crate) trait Scalar: Real + WithDType {}
-impl Scalar for f32 {}
-impl Scalar for f64 {}
 
 /// Which parameters follow x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,21 +21,19 @@ pub(crate) enum Affine {
 
 /// y = weight norm(x) + bias, over rows of `features` values.
 ///
-/// x has its rows in memory (see [`Blocks`]), parameters are contiguous, and all are of one type: f32 or f64.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Forward {
-    pub(crate) norm: Norm,
+/// x has its rows in memory (see [`Kernel::blocks`]). Parameters are contiguous, and both of the type of x, or both of the one
+/// that it is computed in.
+#[derive(Debug, Clone)]
+pub(crate) struct Forward<K> {
+    pub(crate) kernel: K,
     pub(crate) features: usize,
     pub(crate) affine: Affine,
 }
 
-/// A tensor as candle hands it to an operation.
-pub(crate) type Stored<'a> = (&'a CpuStorage, &'a Layout);
-
 /// Numbers above which blocks of rows are shared between threads. (A single block is left to the kernels, which know.)
 const WORTH_THREADS: usize = 64 << 10;
 
-impl Forward {
+impl<K: Kernel> Forward<K> {
     fn run(
         &self,
         x: Stored<'_>,
@@ -47,30 +41,46 @@ impl Forward {
         bias: Option<Stored<'_>>,
     ) -> Result<(CpuStorage, Shape)> {
         let y = match x.0 {
-            CpuStorage::F32(memory) => self.run_as::<f32>(memory, x.1, weight, bias)?,
-            CpuStorage::F64(memory) => self.run_as::<f64>(memory, x.1, weight, bias)?,
+            CpuStorage::F32(memory) => self.run_as(memory, x.1, weight, bias)?,
+            CpuStorage::F64(memory) => self.run_as(memory, x.1, weight, bias)?,
+            CpuStorage::F16(memory) => self.run_as(memory, x.1, weight, bias)?,
+            CpuStorage::BF16(memory) => self.run_as(memory, x.1, weight, bias)?,
             other => return Err(Error::Type { name: "x", got: other.dtype() }.into()),
         };
         Ok((y, x.1.shape().clone()))
     }
 
-    fn run_as<T: Scalar>(
+    fn run_as<E: Scalar>(
         &self,
-        memory: &[T],
+        memory: &[E],
         layout: &Layout,
         weight: Option<Stored<'_>>,
         bias: Option<Stored<'_>>,
     ) -> Result<CpuStorage> {
-        let blocks = Blocks::of(layout, self.features).ok_or(Error::Rows)?;
-        let params = Params {
-            weight: weight.map(|(storage, layout)| values(storage, layout)).transpose()?,
-            bias: bias.map(|(storage, layout)| values(storage, layout)).transpose()?,
-            eps: self.norm.eps,
+        if all_of::<E>([weight, bias]) {
+            self.run_with::<E, E>(memory, layout, weight, bias)
+        } else {
+            self.run_with::<E, E::Acc>(memory, layout, weight, bias)
+        }
+    }
+
+    /// As the types of x and of the parameters have been found to be.
+    fn run_with<E: Scalar, P: Companion<E> + WithDType>(
+        &self,
+        memory: &[E],
+        layout: &Layout,
+        weight: Option<Stored<'_>>,
+        bias: Option<Stored<'_>>,
+    ) -> Result<CpuStorage> {
+        let blocks = self.kernel.blocks(layout, self.features).ok_or(Error::Rows)?;
+        let params = Params::<P> {
+            weight: weight.map(values).transpose()?,
+            bias: bias.map(values).transpose()?,
+            eps: self.kernel.eps(),
         };
-        let mut y = vec![<T as WithDType>::from_f64(0.0); layout.shape().elem_count()];
-        let block = |(index, y): (usize, &mut [T]), run| -> Result<()> {
-            let (x, y) = (blocks.rows(index, memory)?, RowsMut::new(y, self.features).map_err(Error::from)?);
-            Ok(self.norm.forward(x, params, y, run).map_err(Error::from)?)
+        let mut y = E::zeros(layout.shape().elem_count());
+        let block = |(index, y): (usize, &mut [E]), run| -> Result<()> {
+            Ok(self.kernel.forward(blocks.block(index, memory)?, params, y, run).map_err(Error::from)?)
         };
         if blocks.count() == 1 {
             block((0, &mut y), Run::default())?;
@@ -85,13 +95,13 @@ impl Forward {
                 parts.try_for_each(|part| block(part, one))?;
             }
         }
-        Ok(T::to_cpu_storage_owned(y))
+        Ok(E::to_cpu_storage_owned(y))
     }
 }
 
-impl CustomOp1 for Forward {
+impl<K: Kernel> CustomOp1 for Forward<K> {
     fn name(&self) -> &'static str {
-        self.norm.name()
+        self.kernel.name()
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, x_layout: &Layout) -> Result<(CpuStorage, Shape)> {
@@ -100,13 +110,13 @@ impl CustomOp1 for Forward {
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
         let wanted = Wanted { x: x.track_op(), weight: None, bias: None };
-        Ok(backward(self, x, dy, None, wanted)?.x)
+        Ok(backward(self, [x, dy], [None, None], wanted)?.x)
     }
 }
 
-impl CustomOp2 for Forward {
+impl<K: Kernel> CustomOp2 for Forward<K> {
     fn name(&self) -> &'static str {
-        self.norm.name()
+        self.kernel.name()
     }
 
     fn cpu_fwd(
@@ -130,18 +140,18 @@ impl CustomOp2 for Forward {
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let wanted = Wanted { x: x.track_op(), weight: None, bias: None };
         if self.affine == Affine::Bias {
-            let gradients = backward(self, x, dy, None, wanted.with_bias(p))?;
+            let gradients = backward(self, [x, dy], [None, Some(p)], wanted.with_bias(p))?;
             Ok((gradients.x, gradients.bias))
         } else {
-            let gradients = backward(self, x, dy, Some(p), wanted.with_weight(p))?;
+            let gradients = backward(self, [x, dy], [Some(p), None], wanted.with_weight(p))?;
             Ok((gradients.x, gradients.weight))
         }
     }
 }
 
-impl CustomOp3 for Forward {
+impl<K: Kernel> CustomOp3 for Forward<K> {
     fn name(&self) -> &'static str {
-        self.norm.name()
+        self.kernel.name()
     }
 
     fn cpu_fwd(
@@ -165,7 +175,8 @@ impl CustomOp3 for Forward {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let wanted = Wanted { x: x.track_op(), weight: None, bias: None };
-        let gradients = backward(self, x, dy, Some(weight), wanted.with_weight(weight).with_bias(bias))?;
+        let wanted = wanted.with_weight(weight).with_bias(bias);
+        let gradients = backward(self, [x, dy], [Some(weight), Some(bias)], wanted)?;
         Ok((gradients.x, gradients.weight, gradients.bias))
     }
 }

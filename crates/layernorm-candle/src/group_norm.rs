@@ -60,6 +60,26 @@ impl GroupNorm {
     pub fn eps(&self) -> f64 {
         self.eps
     }
+
+    /// The norm and then SiLU, as one operation: see [`ops::group_norm_silu`].
+    ///
+    /// # Errors
+    /// As `forward`.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Tensor};
+    /// use layernorm_candle::GroupNorm;
+    ///
+    /// let (weight, bias) = (Tensor::ones(4, DType::F32, &Device::Cpu)?, Tensor::zeros(4, DType::F32, &Device::Cpu)?);
+    /// let norm = GroupNorm::new(weight, bias, 4, 2, 1e-5)?;
+    /// let y = norm.forward_silu(&Tensor::zeros((1, 4, 3, 3), DType::F32, &Device::Cpu)?)?;
+    /// assert_eq!(y.sum_all()?.to_scalar::<f32>()?, 0.);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
+        expect_channels(x, self.num_channels)?;
+        ops::group_norm_silu(x, self.num_groups, &self.weight, &self.bias, self.eps)
+    }
 }
 
 impl Module for GroupNorm {

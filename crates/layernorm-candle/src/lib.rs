@@ -27,10 +27,11 @@
 //! - **Backward** is one call of the kernels that gives dx, dweight and dbias together. Candle's operations save
 //!   nothing, so the statistics are taken from `x` again; and rows that are not evenly spaced are copied here, because
 //!   dweight and dbias are sums over all rows in one order.
-//! - **Group and instance norm** are the same kernel over other rows, with weight and bias, one a channel, composed from
-//!   candle's operations. **Batch norm**, in training, is the kernel over a copy with channels first, and its statistics
-//!   are what a kernel saves; its evaluation is composed. **Add and norm**, **adaptive** and **QK norm** are the kernel, and
-//!   candle's additions and products around it.
+//! - **Group, instance and batch norm** have kernels too, with weight and bias of channels fused, and SiLU after group norm.
+//!   Pictures lie with their channels second or, as views of tensors with channels last, last; y then lies as `x` does.
+//!   Batch norm keeps the statistics of the batch for its backward pass.
+//! - **Scale and L2 norm** have a kernel. **Add and norm**, **adaptive** and **QK norm** are the kernel of layer or RMS
+//!   norm, and candle's additions and products around it.
 //! - **On CUDA or Metal** all is composed from candle's own operations (the mean taken twice, so that large means are
 //!   safe there too), which candle differentiates. The bounds and the bits of the kernels are not promised there. The
 //!   features `cuda` and `metal` are candle's: switch them on for `candle-core` and `candle-nn` in your crate.
@@ -39,9 +40,11 @@
 //! A gradient flows or there is an error; it is never lost in silence.
 //!
 //! # Types
-//! `f32` and `f64` are computed as they are. `f16` and `bf16` are converted to `f32`, and the result, rounded once, back
-//! to the type of `x`; candle records both, so gradients arrive in the types of their tensors. Parameters may have
-//! another float type than `x`, and are converted. Other types are errors.
+//! `f16`, `bf16`, `f32` and `f64`; others are errors. Halves are computed in `f32` and the result is rounded once: by the
+//! kernels as they read and write, without a copy in between; what is composed is converted to `f32` and back, recorded
+//! by candle. Parameters may have any of these types. The kernels read those of the type of `x`, and `f32` beside halves;
+//! others are converted first. The gradient of a parameter is summed in `f32` (`f64` for `f64`), and rounded once to the
+//! parameter's type.
 //!
 //! # Threads
 //! Rows are split over the threads of the caller's rayon pool once that pays; no bit depends on it.
@@ -52,12 +55,13 @@
 //! # Files
 //! `ops/` has the functions, a file each with its formula; beside it lie the modules, a file each with its constructors.
 //! The rest is the road from a tensor to a kernel: `apply.rs` checks and chooses, `forward.rs` and `backward.rs` are the
-//! operations of candle, `rows.rs` finds the rows in memory, `norm.rs` names the kernels,
-//! `compose.rs` does without. `statistics.rs` is batch norm's.
+//! operations of candle, `rows.rs` finds the rows in memory, `scalar.rs` says in which types, `norm.rs` and `batch.rs` name
+//! the kernels, `compose.rs` does without. `statistics.rs` is batch norm's where that is composed.
 
 mod adaptive_norm;
 mod apply;
 mod backward;
+mod batch;
 mod batch_norm;
 mod compose;
 mod error;
@@ -70,6 +74,8 @@ pub mod ops;
 mod qk_norm;
 mod rms_norm;
 mod rows;
+mod scalar;
+mod scale_norm;
 mod statistics;
 
 pub use adaptive_norm::{AdaptiveNorm, adaptive_norm};
@@ -80,6 +86,7 @@ pub use instance_norm::{InstanceNorm, InstanceNormConfig, instance_norm};
 pub use layer_norm::{LayerNorm, layer_norm, layer_norm_no_bias};
 pub use qk_norm::{QkNorm, qk_norm, qk_norm_with};
 pub use rms_norm::{RmsNorm, rms_norm};
+pub use scale_norm::{ScaleNorm, scale_norm};
 
 /// The code of README.md, run as a test.
 #[doc = include_str!("../README.md")]

@@ -1,6 +1,44 @@
 //! A norm with kernels, as a value that travels to where it runs.
 
-use layernorm::{Error, Gradients, ParamGradients, Params, Real, Rows, RowsMut, Run};
+use crate::rows::{Block, Blocks};
+use crate::scalar::Scalar;
+use layernorm::{
+    Activation, Companion, Error, Gradients, Groups, Images, Layout, ParamGradients, Params, Real, RowsMut,
+    Run, TensorGradients, Workspace,
+};
+
+/// What the operations of candle call.
+pub(crate) trait Kernel: std::fmt::Debug + Clone + Send + Sync + 'static {
+    fn name(&self) -> &'static str;
+
+    fn eps(&self) -> f64;
+
+    /// The rows of `features` values of a tensor of this layout, if the kernel can read them where they lie.
+    fn blocks(&self, layout: &candle_core::Layout, features: usize) -> Option<Blocks>;
+
+    /// y of each row, without gaps.
+    fn forward<E: Scalar, P: Companion<E>>(
+        &self,
+        x: Block<'_, E>,
+        params: Params<'_, P>,
+        y: &mut [E],
+        run: Run,
+    ) -> Result<(), Error>;
+
+    /// Does [`Kernel::backward`] read the bias? To differentiate an activation, what went into it is computed once more.
+    fn backward_reads_bias(&self) -> bool {
+        false
+    }
+
+    /// The gradients of x, without gaps, and of weight and bias: those that are asked for.
+    fn backward<E: Scalar, P: Companion<E>>(
+        &self,
+        inputs: [Block<'_, E>; 2],
+        params: Params<'_, P>,
+        dx: Option<&mut [E]>,
+        of_params: [Option<&mut [E::Acc]>; 2],
+    ) -> Result<(), Error>;
+}
 
 /// Which norm, and its constant. A new one is a variant of [`Kind`] and its lines here and in `compose.rs`.
 #[derive(Debug, Clone, Copy)]
@@ -9,10 +47,32 @@ pub(crate) struct Norm {
     pub(crate) eps: f64,
 }
 
+/// By what a row is normalised, and what a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Layer,
     Rms,
+    /// By its Euclidean length; times one scale for all, or none.
+    Length,
+    /// A row is a sample, and has several statistics.
+    Group(Channels),
+}
+
+/// The channels of a sample, and their groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Channels {
+    pub(crate) channels: usize,
+    pub(crate) positions: usize,
+    pub(crate) groups: usize,
+    pub(crate) layout: Layout,
+    pub(crate) activation: Activation,
+}
+
+impl Channels {
+    fn norm<'a, P>(&self, samples: usize, params: Params<'a, P>) -> Result<Groups<'a, P>, Error> {
+        let images = Images::new(samples, self.channels, &[self.positions], self.layout)?;
+        Ok(Groups { images, groups: self.groups, params, activation: self.activation })
+    }
 }
 
 impl Norm {
@@ -24,51 +84,100 @@ impl Norm {
         Self { kind: Kind::Rms, eps }
     }
 
+    /// Scale norm, or L2 norm.
+    pub(crate) fn length(eps: f64) -> Self {
+        Self { kind: Kind::Length, eps }
+    }
+
     /// Layer norm, or without its mean, which is RMS norm.
     pub(crate) fn with_mean_removed(remove_mean: bool, eps: f64) -> Self {
         if remove_mean { Self::layer(eps) } else { Self::rms(eps) }
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    /// The kernels' own checks of everything but shapes, for where no kernel will run: a call on no rows.
+    pub(crate) fn check<T: Scalar + Real>(self) -> Result<(), Error> {
+        let params = Params::<T> { eps: self.eps, ..Params::default() };
+        self.forward(Block::<T>::none(), params, &mut [], Run::default())
+    }
+}
+
+impl Kernel for Norm {
+    fn eps(&self) -> f64 {
+        self.eps
+    }
+
+    fn name(&self) -> &'static str {
         match self.kind {
             Kind::Layer => "layer-norm",
             Kind::Rms => "rms-norm",
+            Kind::Length => "scale-norm",
+            Kind::Group(_) => "group-norm",
         }
     }
 
-    /// y of each row.
-    pub(crate) fn forward<T: Real>(
-        self,
-        x: Rows<'_, T>,
-        params: Params<'_, T>,
-        y: RowsMut<'_, T>,
+    fn blocks(&self, layout: &candle_core::Layout, features: usize) -> Option<Blocks> {
+        let blocks = Blocks::of(layout, features)?;
+        Some(if let Kind::Group(_) = self.kind { blocks.without_gaps() } else { blocks })
+    }
+
+    fn forward<E: Scalar, P: Companion<E>>(
+        &self,
+        x: Block<'_, E>,
+        params: Params<'_, P>,
+        y: &mut [E],
         run: Run,
     ) -> Result<(), Error> {
+        let features = x.features();
         match self.kind {
-            Kind::Layer => layernorm::layer_norm(x, params, y, None, run),
-            Kind::Rms => layernorm::rms_norm(x, params, y, None, run),
+            Kind::Layer => layernorm::layer_norm(x.rows()?, params, RowsMut::new(y, features)?, None, run),
+            Kind::Rms => layernorm::rms_norm(x.rows()?, params, RowsMut::new(y, features)?, None, run),
+            Kind::Length => match params.weight {
+                Some(&[scale]) => {
+                    layernorm::scale_norm(x.rows()?, scale, self.eps, RowsMut::new(y, features)?, None, run)
+                }
+                _ => layernorm::l2_norm(x.rows()?, self.eps, RowsMut::new(y, features)?, None, run),
+            },
+            Kind::Group(channels) => {
+                let norm = channels.norm(x.count(), params)?;
+                layernorm::group_norm(norm, x.values(), y, None, &mut Workspace::new(), run)
+            }
         }
     }
 
-    /// The gradients of x and the parameters. Candle's operations save nothing, so the statistics are taken again.
-    pub(crate) fn backward<T: Real>(
-        self,
-        x: Rows<'_, T>,
-        dy: Rows<'_, T>,
-        params: Params<'_, T>,
-        dx: Option<RowsMut<'_, T>>,
-        gradients: Option<ParamGradients<'_, T>>,
+    fn backward_reads_bias(&self) -> bool {
+        matches!(self.kind, Kind::Group(Channels { activation, .. }) if activation != Activation::None)
+    }
+
+    // Nothing is saved, so the statistics are taken again.
+    fn backward<E: Scalar, P: Companion<E>>(
+        &self,
+        [x, dy]: [Block<'_, E>; 2],
+        params: Params<'_, P>,
+        dx: Option<&mut [E]>,
+        [dweight, dbias]: [Option<&mut [E::Acc]>; 2],
     ) -> Result<(), Error> {
-        let gradients = Gradients { dx, params: gradients };
-        match self.kind {
-            Kind::Layer => layernorm::layer_norm_backward(x, dy, params, None, gradients, Run::default()),
-            Kind::Rms => layernorm::rms_norm_backward(x, dy, params, None, gradients, Run::default()),
+        let (run, features) = (Run::default(), x.features());
+        let workspace = &mut Workspace::new();
+        let wanted = dweight.is_some() || dbias.is_some();
+        let of_params = ParamGradients { dweight, dbias, accumulate: false, first_row: 0, workspace };
+        if let Kind::Group(channels) = self.kind {
+            let norm = channels.norm(x.count(), params)?;
+            let gradients = TensorGradients { dx, params: of_params };
+            return layernorm::group_norm_backward(norm, x.values(), dy.values(), None, gradients, run);
         }
-    }
-
-    /// The kernels' own checks of everything but shapes, for where no kernel will run: a call on no rows.
-    pub(crate) fn check<T: Real>(self) -> Result<(), Error> {
-        let params = Params::<T> { eps: self.eps, ..Params::default() };
-        self.forward(Rows::new(&[], 0)?, params, RowsMut::new(&mut [], 0)?, Run::default())
+        let dx = dx.map(|dx| RowsMut::new(dx, features)).transpose()?;
+        let gradients = Gradients { dx, params: wanted.then_some(of_params) };
+        let (x, dy) = (x.rows()?, dy.rows()?);
+        match (self.kind, params.weight, gradients) {
+            (Kind::Length, Some(&[scale]), gradients) => {
+                layernorm::scale_norm_backward(x, dy, scale, self.eps, gradients, run)
+            }
+            (Kind::Length, _, Gradients { dx: Some(dx), .. }) => {
+                layernorm::l2_norm_backward(x, dy, self.eps, dx, run)
+            }
+            (Kind::Length, ..) => Ok(()),
+            (Kind::Rms, _, gradients) => layernorm::rms_norm_backward(x, dy, params, None, gradients, run),
+            (.., gradients) => layernorm::layer_norm_backward(x, dy, params, None, gradients, run),
+        }
     }
 }

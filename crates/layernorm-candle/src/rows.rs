@@ -4,6 +4,43 @@ use crate::error::Error;
 use candle_core::{CpuStorage, Layout, WithDType};
 use layernorm::Rows;
 
+/// Evenly spaced rows in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Block<'a, T> {
+    memory: &'a [T],
+    rows: usize,
+    features: usize,
+    stride: usize,
+}
+
+impl<'a, T> Block<'a, T> {
+    /// As the kernels take rows.
+    pub(crate) fn rows(self) -> Result<Rows<'a, T>, layernorm::Error> {
+        Rows::strided(self.memory, self.rows, self.features, self.stride)
+    }
+
+    /// No rows.
+    pub(crate) fn none() -> Self {
+        Self { memory: &[], rows: 0, features: 0, stride: 0 }
+    }
+
+    /// How many rows.
+    pub(crate) fn count(self) -> usize {
+        self.rows
+    }
+
+    /// Values in a row.
+    pub(crate) fn features(self) -> usize {
+        self.features
+    }
+
+    /// All their values, of rows without gaps.
+    pub(crate) fn values(self) -> &'a [T] {
+        debug_assert!(self.rows < 2 || self.stride == self.features, "blocks without gaps were asked for");
+        self.memory.get(..self.rows * self.features).unwrap_or(self.memory)
+    }
+}
+
 /// The rows of a tensor, in order, as blocks of evenly spaced rows: one block for a contiguous tensor or a slice of
 /// one, several where axes before the last are swapped. Every block has as many rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,23 +94,33 @@ impl Blocks {
         self.rows * self.features
     }
 
-    /// The rows of block `index` in the memory of the tensor.
-    pub(crate) fn rows<'a, T>(&self, index: usize, memory: &'a [T]) -> Result<Rows<'a, T>, Error> {
+    /// The same rows, as blocks in which one begins where the one before ends.
+    pub(crate) fn without_gaps(mut self) -> Self {
+        if self.rows > 1 && self.stride != self.features {
+            self.axes.insert(0, (self.rows, self.stride));
+            (self.rows, self.stride) = (1, self.features);
+        }
+        self
+    }
+
+    /// Block `index` in the memory of the tensor.
+    pub(crate) fn block<'a, T>(&self, index: usize, memory: &'a [T]) -> Result<Block<'a, T>, Error> {
         let (mut rest, mut start) = (index, self.offset);
         for &(len, stride) in &self.axes {
             start += rest % len * stride;
             rest /= len;
         }
         let memory = memory.get(start..).ok_or(Error::Rows)?;
-        Ok(Rows::strided(memory, self.rows, self.features, self.stride)?)
+        let Self { rows, features, stride, .. } = *self;
+        Ok(Block { memory, rows, features, stride })
     }
 }
 
+/// A tensor as candle hands it to an operation.
+pub(crate) type Stored<'a> = (&'a CpuStorage, &'a Layout);
+
 /// The values of a contiguous tensor.
-pub(crate) fn values<'a, T: WithDType>(
-    storage: &'a CpuStorage,
-    layout: &Layout,
-) -> candle_core::Result<&'a [T]> {
+pub(crate) fn values<'a, T: WithDType>((storage, layout): Stored<'a>) -> candle_core::Result<&'a [T]> {
     let memory = T::cpu_storage_as_slice(storage)?;
     let (start, end) = layout.contiguous_offsets().ok_or(Error::Rows)?;
     Ok(memory.get(start..end).ok_or(Error::Rows)?)
@@ -118,11 +165,26 @@ mod tests {
     }
 
     #[test]
+    fn rows_apart_are_blocks_without_gaps() -> Result<(), crate::error::Error> {
+        let layout = Layout::new(Shape::from((2, 3, 2)), vec![20, 6, 1], 1);
+        let blocks = Blocks::of(&layout, 2).ok_or(crate::error::Error::Rows)?.without_gaps();
+        assert_eq!((blocks.count(), blocks.rows, blocks.stride), (6, 1, 2));
+        let memory: Vec<f32> = (0..40u8).map(f32::from).collect();
+        let starts = [1.0, 7.0, 13.0, 21.0, 27.0, 33.0];
+        for (index, start) in starts.into_iter().enumerate() {
+            assert_eq!(blocks.block(index, &memory)?.values(), [start, start + 1.0]);
+        }
+        let whole = Blocks::of(&Layout::contiguous((4, 5)), 5).ok_or(crate::error::Error::Rows)?;
+        assert_eq!(whole.clone().without_gaps(), whole);
+        Ok(())
+    }
+
+    #[test]
     fn blocks_start_where_the_tensor_says() -> Result<(), crate::error::Error> {
         let layout = Layout::new(Shape::from((2, 3, 2)), vec![2, 4, 1], 1);
         let blocks = Blocks::of(&layout, 2).ok_or(crate::error::Error::Rows)?;
         let memory: Vec<f32> = (0..13u8).map(f32::from).collect();
-        let rows = |block| blocks.rows(block, &memory);
+        let rows = |block| Ok::<_, crate::error::Error>(blocks.block(block, &memory)?.rows()?);
         assert_eq!((rows(0)?.row(0), rows(0)?.row(2)), (Some(&[1.0, 2.0][..]), Some(&[9.0, 10.0][..])));
         assert_eq!((rows(1)?.row(0), rows(1)?.row(2)), (Some(&[3.0, 4.0][..]), Some(&[11.0, 12.0][..])));
         Ok(())

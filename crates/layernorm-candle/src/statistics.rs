@@ -2,11 +2,11 @@
 
 use crate::compose::centre;
 use crate::error::Error;
-use crate::forward::Scalar;
 use crate::norm::Kind;
+use crate::scalar::Scalar;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
-use layernorm::{Params, Rows, RowsMut, Run, StatsMut};
+use layernorm::{Params, Real, Rows, RowsMut, Run, StatsMut};
 
 /// Mean and variance (by the count, not one less) of each row of `rows`: `[rows, values]`, contiguous, f32 or f64.
 /// Of RMS norm, the mean is 0 and the variance the mean square.
@@ -36,9 +36,9 @@ struct Statistics {
 }
 
 impl Statistics {
-    fn run<T: Scalar>(&self, memory: &CpuStorage, layout: &Layout) -> Result<CpuStorage> {
+    fn run<T: Scalar + Real>(&self, memory: &CpuStorage, layout: &Layout) -> Result<CpuStorage> {
         let (rows, values) = layout.shape().dims2()?;
-        let memory = crate::rows::values::<T>(memory, layout)?;
+        let memory = crate::rows::values::<T>((memory, layout))?;
         let zeros = |len| vec![<T as WithDType>::from_f64(0.0); len];
         let (mut scratch, mut both) = (zeros(values), zeros(2 * rows));
         let (means, vars) = both.split_at_mut(rows);
@@ -48,7 +48,7 @@ impl Statistics {
         Ok(T::to_cpu_storage_owned(both))
     }
 
-    fn of_row<T: Scalar>(&self, x: &[T], scratch: &mut [T]) -> std::result::Result<[f64; 2], Error> {
+    fn of_row<T: Scalar + Real>(&self, x: &[T], scratch: &mut [T]) -> std::result::Result<[f64; 2], Error> {
         let zero = || [<T as WithDType>::from_f64(0.0)];
         let (mut m, mut c, mut rstd) = (zero(), zero(), zero());
         let (x, y) = (Rows::new(x, x.len())?, RowsMut::new(scratch, x.len())?);
@@ -58,7 +58,7 @@ impl Statistics {
                 let saved = StatsMut { m: &mut m, c: &mut c, rstd: &mut rstd };
                 layernorm::layer_norm(x, params, y, Some(saved), Run::default())?;
             }
-            Kind::Rms => layernorm::rms_norm(x, params, y, Some(&mut rstd), Run::default())?,
+            _ => layernorm::rms_norm(x, params, y, Some(&mut rstd), Run::default())?,
         }
         let [m, c, rstd] = [m, c, rstd].map(|[number]| WithDType::to_f64(number));
         Ok([m + c, if rstd == 0.0 { 0.0 } else { (rstd * rstd).recip() }])

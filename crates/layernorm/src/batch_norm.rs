@@ -517,7 +517,7 @@ pub fn batch_norm_fold<T: Real, P: Element<Acc = T>>(
 /// use layernorm::{Batch, BatchMut, Folded, Rows, RowsMut, Run, batch_norm_folded};
 ///
 /// let folded = Folded { scale: vec![1.5f32], shift: vec![0.5] };
-/// let (x, mut y) = ([1.0, 3.0], [0.0; 2]);
+/// let (x, mut y) = ([1.0f32, 3.0], [0.0; 2]);
 /// let to = BatchMut::channels_last(RowsMut::new(&mut y, 1)?, 1)?;
 /// batch_norm_folded(Batch::channels_last(Rows::new(&x, 1)?, 1)?, &folded, to, Run::default())?;
 /// assert_eq!(y, [2.0, 5.0]);

@@ -87,7 +87,7 @@ pub(crate) struct Moments<T> {
 
 impl<T: Real> Moments<T> {
     /// Of no row.
-    fn none() -> Self {
+    pub(crate) fn none() -> Self {
         let zero = T::from_f64(0.0);
         Self { m: zero, c: zero, rstd: zero, along: zero }
     }
@@ -101,7 +101,18 @@ pub(crate) struct Columns<C> {
     pub(crate) rstd: C,
 }
 
-impl<T: Real> Columns<Source<'_, T>> {
+impl<'a, T: Real> Columns<Source<'a, T>> {
+    /// From row `index` on.
+    ///
+    /// # Safety
+    /// There is such a row.
+    pub(crate) unsafe fn from(self, index: usize) -> Self {
+        // SAFETY: the caller's.
+        unsafe {
+            Self { centre: self.centre.map(|of| of.map(|of| of.from(index))), rstd: self.rstd.from(index) }
+        }
+    }
+
     /// # Safety
     /// The row exists.
     unsafe fn get(self, row: usize) -> Moments<T> {
@@ -113,10 +124,21 @@ impl<T: Real> Columns<Source<'_, T>> {
     }
 }
 
-impl<T: Real> Columns<Target<'_, T>> {
+impl<'a, T: Real> Columns<Target<'a, T>> {
+    /// From row `index` on.
+    ///
+    /// # Safety
+    /// There is such a row.
+    pub(crate) unsafe fn from(self, index: usize) -> Self {
+        // SAFETY: the caller's.
+        unsafe {
+            Self { centre: self.centre.map(|of| of.map(|of| of.from(index))), rstd: self.rstd.from(index) }
+        }
+    }
+
     /// # Safety
     /// The row exists and is this thread's.
-    unsafe fn set(self, row: usize, moments: Moments<T>) {
+    pub(crate) unsafe fn set(self, row: usize, moments: Moments<T>) {
         // SAFETY: the caller's.
         unsafe {
             if let Some([m, c]) = self.centre {

@@ -1,16 +1,18 @@
 //! The types that numbers are stored in.
 
+use crate::activation::Activate;
 use crate::by_column::backward::Backward as BatchBackward;
 use crate::by_column::forward::{Forward as BatchForward, Keep};
 use crate::by_row::{Centred, Statistics, Uncentred, backward::Backward, forward::Forward};
 use crate::by_row::{branch::Branch, columns::ColumnSums, groups::Sums, quantised::Quantised};
+use crate::over::{OverBackward, OverForward, ParamSums};
 use crate::rows::{Mixed, MixedMut};
 #[cfg(target_arch = "aarch64")]
 use crate::vector::neon::Neon;
-use crate::vector::{Body, portable::Portable};
+use crate::vector::{Body, dispatch, portable::Portable};
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{avx2::Avx2, avx512::Avx512};
-use crate::{Error, Real, Rows, RowsMut, Run};
+use crate::{Error, Level, Real, Rows, RowsMut, Run};
 use half::{bf16, f16};
 
 /// A type that tensors hold: `f32`, `f64`, [`half::f16`] or [`half::bf16`]. Sealed.
@@ -191,6 +193,26 @@ pub(crate) mod private {
         where
             Self: Element;
 
+        /// A call on a tensor whose rows lie anyhow.
+        fn forward_over(
+            call: &OverForward<'_, Self>,
+            memory: &mut [Self::Acc],
+            run: Run,
+        ) -> Result<(), Error>
+        where
+            Self: Element;
+        fn backward_over(
+            call: &OverBackward<'_, Self>,
+            sums: ParamSums<'_, Self::Acc>,
+            memory: &mut [Self::Acc],
+            run: Run,
+        ) -> Result<(), Error>
+        where
+            Self: Element;
+        fn activate(call: Activate<Self>, level: Level)
+        where
+            Self: Element;
+
         fn run_portable<B: Body<Self>>(body: B, s: Portable) -> B::Output
         where
             Self: Element;
@@ -286,6 +308,28 @@ pub(crate) mod private {
                     run: Run,
                 ) -> Result<(), Error> {
                     call.run_here(params, run)
+                }
+
+                #[inline(never)]
+                fn forward_over(
+                    call: &OverForward<'_, Self>,
+                    memory: &mut [<Self as Element>::Acc],
+                    run: Run,
+                ) -> Result<(), Error> {
+                    call.run_in(memory, run)
+                }
+                #[inline(never)]
+                fn backward_over(
+                    call: &OverBackward<'_, Self>,
+                    sums: ParamSums<'_, <Self as Element>::Acc>,
+                    memory: &mut [<Self as Element>::Acc],
+                    run: Run,
+                ) -> Result<(), Error> {
+                    call.run_in(sums, memory, run)
+                }
+                #[inline(never)]
+                fn activate(call: Activate<Self>, level: Level) {
+                    dispatch(level, call);
                 }
 
                 #[inline(always)]

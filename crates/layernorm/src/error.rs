@@ -124,8 +124,8 @@ pub enum Error {
         /// Heads of a token.
         heads: usize,
     },
-    /// An axis that the shape does not have.
-    #[error("axis {axis} of a shape with {rank} axes")]
+    /// An axis that the shape does not have, or that was named before.
+    #[error("axis {axis} is not one of {rank}, or was named twice")]
     Axis {
         /// The axis.
         axis: usize,
@@ -138,7 +138,15 @@ pub enum Error {
         /// The scale that was given.
         scale: f32,
     },
-    /// A batch without channels or positions.
+    /// Channels that can't be cut into so many equal groups.
+    #[error("{channels} channels cannot be cut into {groups} equal groups")]
+    Groups {
+        /// Channels of an image.
+        channels: usize,
+        /// The groups that were asked for.
+        groups: usize,
+    },
+    /// Images or a batch without channels or positions.
     #[error("{channels} channels of {positions} positions: there is nothing to normalise")]
     NoChannels {
         /// Channels of a sample.
@@ -183,6 +191,20 @@ pub enum Error {
     Reducer {
         /// What happened.
         why: String,
+    },
+    /// The sizes of axes make more numbers than memory can hold.
+    #[error("axes of {axes:?} are more numbers than memory can hold")]
+    Size {
+        /// The sizes of the axes.
+        axes: Vec<usize>,
+    },
+    /// More axes than a tensor may have here.
+    #[error("a tensor of {got} axes, where {most} are the most")]
+    Axes {
+        /// The most that a tensor may have.
+        most: usize,
+        /// Those that were given.
+        got: usize,
     },
     /// An instruction-set level that this machine does not have.
     #[error("level {asked} is not available here: the best is {best}")]

@@ -24,9 +24,11 @@
 //! stride, parameters that are absent, shared or per unit ([`Params`]), and a [`Run`] that says at which
 //! [`Level`] and on which [`Threads`] to work. [`mod@reference`] is the whole family of norms in plain f64.
 
+mod activation;
 mod adaptive;
 mod add_norm;
 mod affine;
+mod axes;
 mod batch;
 mod batch_norm;
 mod by_column;
@@ -38,11 +40,14 @@ mod error;
 mod form;
 mod fp8;
 mod gated;
+mod group_norm;
+mod images;
 mod layer_norm;
 mod level;
 mod lp_norm;
 mod mean_variance_norm;
 mod order;
+mod over;
 mod params;
 mod qk_norm;
 mod quantized;
@@ -63,6 +68,7 @@ mod weight_norm;
 mod wide;
 mod workspace;
 
+pub use activation::{Activation, silu, silu_backward, silu_backward_in_place, silu_in_place};
 pub use adaptive::{
     AdaGradients, Modulation, ModulationGradients, ScaleIs, ada_layer_norm, ada_layer_norm_backward,
     ada_layer_norm_backward_in_place, ada_layer_norm_in_place, ada_rms_norm, ada_rms_norm_backward,
@@ -72,6 +78,11 @@ pub use add_norm::{
     AddGradients, BiasGradient, Branch, Normalise, Residual, Upstream, add_layer_norm,
     add_layer_norm_backward, add_layer_norm_in_place, add_rms_norm, add_rms_norm_backward,
     add_rms_norm_in_place,
+};
+pub use axes::{
+    AxesMask, OverAxes, layer_norm_axes, layer_norm_axes_backward, layer_norm_axes_backward_in_place,
+    layer_norm_axes_in_place, rms_norm_axes, rms_norm_axes_backward, rms_norm_axes_backward_in_place,
+    rms_norm_axes_in_place,
 };
 pub use batch::{Batch, BatchMut, Valid};
 pub use batch_norm::{
@@ -95,6 +106,12 @@ pub use gated::{
     gated_ada_layer_norm_backward, gated_ada_rms_norm, gated_ada_rms_norm_backward, gated_residual,
     gated_residual_backward, gated_residual_in_place,
 };
+pub use group_norm::{
+    Groups, Instances, TensorGradients, group_norm, group_norm_backward, group_norm_backward_in_place,
+    group_norm_in_place, instance_norm, instance_norm_backward, instance_norm_backward_in_place,
+    instance_norm_in_place,
+};
+pub use images::{Images, Layout};
 pub use layer_norm::{
     LayerNorm, layer_norm, layer_norm_backward, layer_norm_backward_in_place, layer_norm_in_place,
 };

@@ -286,6 +286,10 @@ where
     if at < end {
         for i in 0..T::LANES / S::WIDTH {
             let count = (end - at).min(S::WIDTH);
+            if count == 0 {
+                // Not even the parameters of a position that is not there may be read.
+                break;
+            }
             // SAFETY: `count` positions are left.
             unsafe { step(s, i, at, count, terms, &mut lanes) };
             at += count;

@@ -112,6 +112,11 @@ pub struct ParamGradients<'a, T> {
 }
 
 impl<T: Real> ParamGradients<'_, T> {
+    /// Is any?
+    pub(crate) fn wanted(&self) -> bool {
+        self.dweight.is_some() || self.dbias.is_some()
+    }
+
     pub(crate) fn check(&self, features: usize) -> Result<(), Error> {
         Affine::<T>::expect("dweight", self.dweight.as_deref().map(<[T]>::len), features)?;
         Affine::<T>::expect("dbias", self.dbias.as_deref().map(<[T]>::len), features)

@@ -477,6 +477,26 @@ fn expect_column(what: &'static str, got: usize, rows: usize) -> Result<(), Erro
 }
 
 impl<'a, T> Source<'a, T> {
+    /// # Safety
+    /// The rows that will be asked for are valid for reads during `'a`.
+    pub(crate) unsafe fn at(start: *const T, stride: usize) -> Self {
+        Self { start, stride, groups: Groups::NONE, life: PhantomData }
+    }
+
+    /// Every number of `numbers` as a row.
+    pub(crate) fn numbers(numbers: &'a [T]) -> Self {
+        Self { start: numbers.as_ptr(), stride: 1, groups: Groups::NONE, life: PhantomData }
+    }
+
+    /// The rows from `index` on.
+    ///
+    /// # Safety
+    /// There is such a row, or it is where one more would be.
+    pub(crate) unsafe fn from(self, index: usize) -> Self {
+        // SAFETY: the caller's.
+        Self { start: unsafe { self.start.add(index * self.stride) }, ..self }
+    }
+
     /// One number a row.
     pub(crate) fn column(what: &'static str, numbers: &'a [T], rows: usize) -> Result<Self, Error> {
         expect_column(what, numbers.len(), rows)?;
@@ -503,6 +523,35 @@ impl<'a, Q: Quantum> Target<'a, Q> {
 }
 
 impl<'a, T> Target<'a, T> {
+    /// # Safety
+    /// The rows that will be asked for are valid for writes during `'a`, and nobody else's.
+    pub(crate) unsafe fn at(start: *mut T, stride: usize) -> Self {
+        Self { start, stride, groups: Groups::NONE, life: PhantomData }
+    }
+
+    /// The rows from `index` on.
+    ///
+    /// # Safety
+    /// There is such a row, or it is where one more would be.
+    pub(crate) unsafe fn from(self, index: usize) -> Self {
+        // SAFETY: the caller's.
+        Self { start: unsafe { self.start.add(index * self.stride) }, ..self }
+    }
+
+    /// Every number of `numbers` as a row, to read and to write.
+    pub(crate) fn both(numbers: &'a mut [T]) -> (Source<'a, T>, Self) {
+        let start = numbers.as_mut_ptr();
+        (
+            Source { start, stride: 1, groups: Groups::NONE, life: PhantomData },
+            Self { start, stride: 1, groups: Groups::NONE, life: PhantomData },
+        )
+    }
+
+    /// The same memory, a row every `stride` numbers.
+    pub(crate) fn every_of(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
     /// One number a row.
     pub(crate) fn column(what: &'static str, numbers: &'a mut [T], rows: usize) -> Result<Self, Error> {
         expect_column(what, numbers.len(), rows)?;

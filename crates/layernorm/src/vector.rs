@@ -7,7 +7,7 @@
 /// The methods of [`Vector`] that are one instruction at every level but the portable one, by the intrinsics' names.
 /// The token that has them proves that the machine has the instructions.
 macro_rules! instructions {
-    ($t:ty, $v:ty, $splat:ident, $add:ident, $sub:ident, $mul:ident, $load:ident, $store:ident) => {
+    ($t:ty, $v:ty, $splat:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $select:ident, $power:ident, $load:ident, $store:ident) => {
         #[inline(always)]
         fn splat(self, value: $t) -> $v {
             // SAFETY: the token; so below.
@@ -27,6 +27,21 @@ macro_rules! instructions {
         fn mul(self, a: $v, b: $v) -> $v {
             // SAFETY: the token.
             unsafe { $mul(a, b) }
+        }
+        #[inline(always)]
+        fn div(self, a: $v, b: $v) -> $v {
+            // SAFETY: the token.
+            unsafe { $div(a, b) }
+        }
+        #[inline(always)]
+        fn select_less(self, a: $v, b: $v, then: $v, otherwise: $v) -> $v {
+            // SAFETY: the token.
+            unsafe { $select(a, b, then, otherwise) }
+        }
+        #[inline(always)]
+        fn power_of_two(self, v: $v) -> $v {
+            // SAFETY: the token.
+            unsafe { $power(v) }
         }
         #[inline(always)]
         unsafe fn load(self, from: *const $t) -> $v {
@@ -194,6 +209,12 @@ pub(crate) trait Vector<T: Real>: Copy + Send + Sync {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b`.
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `then` where `a < b`, else `otherwise`: there where either is NaN.
+    fn select_less(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V;
+    /// The last bits of a number as the exponent of another: 2^n of `Number::MAGIC` + n, for n of a normal number.
+    fn power_of_two(self, v: Self::V) -> Self::V;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `c - a * b`, rounded once.

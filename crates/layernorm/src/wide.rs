@@ -290,7 +290,7 @@ pub(crate) unsafe fn backward<E: Element, K: Kind>(call: &Backward<'_, E>, row: 
         }
     }
     for i in 0..n {
-        let along_x_hat = if i < call.form.used { along_x_hat } else { 0.0 };
+        let [along_x_hat, along_ones] = if i < call.form.used { [along_x_hat, along_ones] } else { [0.0; 2] };
         let orthogonal = (-wide.x_hat(x(i))).mul_add(along_x_hat, u(i) - along_ones);
         let dx_i = scale(wide.r * orthogonal, w_exponent + dy_exponent - wide.d_exponent);
         // SAFETY: the caller's, for `i < n`. dy is read before dx, which may be its memory, is written.

@@ -1,8 +1,10 @@
 //! What norms of `[samples, channels, ...]` share: their shapes, and a weight and a bias for each channel.
 
-use crate::apply::expect_float;
+use crate::apply::{by_kernels, expect_float, over_rows};
 use crate::error::{Error, expect_device};
+use crate::norm::{Channels, Kernel, Kind, Norm};
 use candle_core::{Result, Tensor};
+use layernorm::{Activation, Layout};
 
 /// Samples, channels and values of a channel in a sample, of an `x` with `rank` axes or more.
 pub(crate) fn split(norm: &'static str, x: &Tensor, rank: usize) -> Result<[usize; 3]> {
@@ -19,6 +21,42 @@ pub(crate) fn split(norm: &'static str, x: &Tensor, rank: usize) -> Result<[usiz
             Err(Error::Rank { norm, needs, x: x.shape().clone() }.into())
         }
     }
+}
+
+/// Each group of channels of each sample of `x` normalised by itself, then weight and bias by channel, then `activation`.
+pub(crate) fn over_groups(
+    x: &Tensor,
+    groups: usize,
+    [weight, bias]: [Option<&Tensor>; 2],
+    eps: f64,
+    activation: Activation,
+) -> Result<Tensor> {
+    let [_, channels, positions] = split("group-norm", x, 3)?;
+    expect_parameter("weight", weight, x, channels)?;
+    expect_parameter("bias", bias, x, channels)?;
+    let norm = |layout| {
+        let kind = Kind::Group(Channels { channels, positions, groups, layout, activation });
+        Norm { kind, eps }
+    };
+    let (last, features) = (norm(Layout::ChannelsLast), channels * positions);
+    if by_kernels(x) && norm(Layout::ChannelsFirst).blocks(x.layout(), features).is_none() {
+        // Channels last in memory are read, and written, as they lie. Candle records the views.
+        let x = channels_last(x)?;
+        if last.blocks(x.layout(), features).is_some() {
+            return channels_second(&over_rows(last, &x, features, weight, bias)?);
+        }
+    }
+    over_rows(norm(Layout::ChannelsFirst), x, features, weight, bias)
+}
+
+/// `[samples, channels, ...]` as `[samples, ..., channels]`.
+pub(crate) fn channels_last(x: &Tensor) -> Result<Tensor> {
+    x.permute([0].into_iter().chain(2..x.rank()).chain([1]).collect::<Vec<_>>())
+}
+
+/// And back.
+pub(crate) fn channels_second(x: &Tensor) -> Result<Tensor> {
+    x.permute([0, x.rank() - 1].into_iter().chain(1..x.rank() - 1).collect::<Vec<_>>())
 }
 
 /// A weight or a bias is there for each channel of `x`, or for all.

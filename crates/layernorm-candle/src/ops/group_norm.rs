@@ -1,10 +1,9 @@
 //! Group normalization (Wu, He 2018, arXiv:1803.08494, equation 7): layer norm of each group of channels of a sample.
 
-use super::channels::{affine, expect_parameter, split};
-use crate::apply::{in_compute_type, over_rows};
+use super::channels::{over_groups, split};
 use crate::error::Error;
-use crate::norm::Norm;
 use candle_core::{Result, Tensor};
+use layernorm::Activation;
 
 /// Group norm of `x`: y = weight (x - mean) / sqrt(var + eps) + bias, with the mean and the variance of each group of
 /// neighbouring channels of each sample.
@@ -14,8 +13,8 @@ use candle_core::{Result, Tensor};
 ///   all but the first axis;
 /// - `weight`, `bias`: `[channels]`, `[1]`, or `None`.
 ///
-/// [Wu, He 2018](https://arxiv.org/abs/1803.08494), equation 7. The normalisation is the kernel of layer norm, whose
-/// rows the groups are; weight and bias, one a channel, are composed from candle's operations.
+/// [Wu, He 2018](https://arxiv.org/abs/1803.08494), equation 7. A tensor whose channels are last in memory (one
+/// of `[samples, ..., channels]`, permuted) is read as it lies, and so is y written.
 ///
 /// # Errors
 /// If the shapes don't fit, or as [`layer_norm`](super::layer_norm).
@@ -36,17 +35,49 @@ pub fn group_norm<'a>(
     bias: impl Into<Option<&'a Tensor>>,
     eps: impl Into<f64>,
 ) -> Result<Tensor> {
-    let (weight, bias, norm) = (weight.into(), bias.into(), "group-norm");
-    let [_, channels, values] = split(norm, x, 3)?;
-    if num_groups == 0 || !channels.is_multiple_of(num_groups) {
-        return Err(Error::Groups { groups: num_groups, channels }.into());
+    grouped(x, num_groups, [weight.into(), bias.into()], eps.into(), Activation::None)
+}
+
+/// [`group_norm`], then SiLU (y times its sigmoid), as one operation: what stands before each convolution of many
+/// diffusion models.
+///
+/// # Errors
+/// As [`group_norm`].
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use layernorm_candle::ops::{group_norm, group_norm_silu};
+///
+/// let x = Tensor::new(&[[[1f32, 3.], [3., 1.]]], &Device::Cpu)?;
+/// let y = group_norm_silu(&x, 1, None, None, 1e-5)?;
+/// let apart = group_norm(&x, 1, None, None, 1e-5)?.silu()?;
+/// assert!((y - apart)?.abs()?.max_all()?.to_scalar::<f32>()? < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn group_norm_silu<'a>(
+    x: &Tensor,
+    num_groups: usize,
+    weight: impl Into<Option<&'a Tensor>>,
+    bias: impl Into<Option<&'a Tensor>>,
+    eps: impl Into<f64>,
+) -> Result<Tensor> {
+    grouped(x, num_groups, [weight.into(), bias.into()], eps.into(), Activation::Silu)
+}
+
+fn grouped(
+    x: &Tensor,
+    groups: usize,
+    parameters: [Option<&Tensor>; 2],
+    eps: f64,
+    activation: Activation,
+) -> Result<Tensor> {
+    let norm = "group-norm";
+    let [_, channels, positions] = split(norm, x, 3)?;
+    if groups == 0 || !channels.is_multiple_of(groups) {
+        return Err(Error::Groups { groups, channels }.into());
     }
-    let features = channels / num_groups * values;
-    if features == 0 {
+    if channels * positions == 0 {
         return Err(Error::Empty { norm, what: "group", x: x.shape().clone() }.into());
     }
-    expect_parameter("weight", weight, x, channels)?;
-    expect_parameter("bias", bias, x, channels)?;
-    let norm = Norm::layer(eps.into());
-    in_compute_type(x, |x| affine(over_rows(norm, x, features, None, None)?, weight, bias))
+    over_groups(x, groups, parameters, eps, activation)
 }

@@ -1,10 +1,9 @@
 //! Instance normalization (Ulyanov, Vedaldi, Lempitsky 2016, arXiv:1607.08022): layer norm of each channel of a sample.
 
-use super::channels::{affine, expect_parameter, split};
-use crate::apply::{in_compute_type, over_rows};
+use super::channels::{over_groups, split};
 use crate::error::Error;
-use crate::norm::Norm;
 use candle_core::{Result, Tensor};
+use layernorm::Activation;
 
 /// Instance norm of `x`: y = weight (x - mean) / sqrt(var + eps) + bias, with the mean and the variance of each channel
 /// of each sample.
@@ -12,8 +11,8 @@ use candle_core::{Result, Tensor};
 /// - `x`: `[samples, channels, ...]` of three axes or more;
 /// - `weight`, `bias`: `[channels]`, `[1]`, or `None`.
 ///
-/// [Ulyanov, Vedaldi, Lempitsky 2016](https://arxiv.org/abs/1607.08022). As in [`group_norm`](super::group_norm), the
-/// kernel of layer norm does the rows and candle's operations weight and bias.
+/// [Ulyanov, Vedaldi, Lempitsky 2016](https://arxiv.org/abs/1607.08022). The same as
+/// [`group_norm`](super::group_norm) with as many groups as channels.
 ///
 /// # Errors
 /// If the shapes don't fit, or as [`layer_norm`](super::layer_norm).
@@ -33,13 +32,10 @@ pub fn instance_norm<'a>(
     bias: impl Into<Option<&'a Tensor>>,
     eps: impl Into<f64>,
 ) -> Result<Tensor> {
-    let (weight, bias, norm) = (weight.into(), bias.into(), "instance-norm");
+    let norm = "instance-norm";
     let [_, channels, values] = split(norm, x, 3)?;
-    if values == 0 {
+    if channels * values == 0 {
         return Err(Error::Empty { norm, what: "channel", x: x.shape().clone() }.into());
     }
-    expect_parameter("weight", weight, x, channels)?;
-    expect_parameter("bias", bias, x, channels)?;
-    let norm = Norm::layer(eps.into());
-    in_compute_type(x, |x| affine(over_rows(norm, x, values, None, None)?, weight, bias))
+    over_groups(x, channels, [weight.into(), bias.into()], eps.into(), Activation::None)
 }

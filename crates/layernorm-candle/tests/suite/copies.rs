@@ -5,8 +5,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 /// Only blocks of at least this size count: the tensors below are that big, and bookkeeping is not.
-const BIG: usize = 1024 * 64 * 4;
+const BIG: usize = 1024 * 64 * 2;
 const SHAPE: [usize; 2] = [1024, 64];
+
+/// Of halves, an f32 copy would count too.
+const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 thread_local! {
     static BIG_BLOCKS: Cell<usize> = const { Cell::new(0) };
@@ -55,23 +58,22 @@ fn tensors_allocated<V>(work: impl FnOnce() -> Result<V>) -> Result<usize> {
 
 #[test]
 fn forward_allocates_its_result_and_nothing_else() -> Result<()> {
-    let (weight, bias) = (variable(&[64], 2, DType::F32)?, variable(&[64], 3, DType::F32)?);
-    for norm in NORMS {
-        let of = |x: Tensor| {
-            let bias = (norm == Norm::Layer).then_some(bias.as_tensor());
-            tensors_allocated(|| norm.of(&x, Some(&weight), bias))
-        };
-        let x = tensor(&SHAPE, 1, DType::F32)?;
-        assert_eq!(of(x.clone())?, 1, "{norm:?}: contiguous");
-        assert_eq!(of(Var::from_tensor(&x)?.as_tensor().clone())?, 1, "{norm:?}: recorded");
-        assert_eq!(of(Tensor::cat(&[&x, &x], 1)?.narrow(1, 64, 64)?)?, 1, "{norm:?}: columns");
-        assert_eq!(of(Tensor::cat(&[&x, &x], 0)?.narrow(0, 1024, 1024)?)?, 1, "{norm:?}: rows");
-        assert_eq!(
-            of(x.reshape((4, 256, 64))?.transpose(0, 1)?)?,
-            1,
-            "{norm:?}: axes before the last swapped"
-        );
-        assert_eq!(of(x.reshape((64, 1024))?.t()?)?, 2, "{norm:?}: a transposed x is copied");
+    for (norm, dtype) in NORMS.into_iter().flat_map(|norm| TYPES.map(|dtype| (norm, dtype))) {
+        for parameters in [dtype, DType::F32] {
+            let (weight, bias) = (variable(&[64], 2, parameters)?, variable(&[64], 3, parameters)?);
+            let of = |x: Tensor| {
+                let bias = (norm == Norm::Layer).then_some(bias.as_tensor());
+                tensors_allocated(|| norm.of(&x, Some(&weight), bias))
+            };
+            let x = tensor(&SHAPE, 1, dtype)?;
+            let what = format!("{norm:?} of {dtype:?}, parameters {parameters:?}");
+            assert_eq!(of(x.clone())?, 1, "{what}: contiguous");
+            assert_eq!(of(Var::from_tensor(&x)?.as_tensor().clone())?, 1, "{what}: recorded");
+            assert_eq!(of(Tensor::cat(&[&x, &x], 1)?.narrow(1, 64, 64)?)?, 1, "{what}: columns");
+            assert_eq!(of(Tensor::cat(&[&x, &x], 0)?.narrow(0, 1024, 1024)?)?, 1, "{what}: rows");
+            assert_eq!(of(x.reshape((4, 256, 64))?.transpose(0, 1)?)?, 1, "{what}: axes swapped");
+            assert_eq!(of(x.reshape((64, 1024))?.t()?)?, 2, "{what}: a transposed x is copied");
+        }
     }
     Ok(())
 }
@@ -79,30 +81,57 @@ fn forward_allocates_its_result_and_nothing_else() -> Result<()> {
 #[test]
 fn backward_allocates_dx_and_nothing_else() -> Result<()> {
     // The zeros that candle adds every gradient to, and their sum, come with an operation that allocates nothing.
-    let backward = |f: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<usize> {
-        let x = variable(&SHAPE, 1, DType::F32)?;
-        let loss = (f(&x)? * tensor(&SHAPE, 2, DType::F32)?)?.sum_all()?;
+    let backward = |dtype, f: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<usize> {
+        let x = variable(&SHAPE, 1, dtype)?;
+        let loss = (f(&x)? * tensor(&SHAPE, 2, dtype)?)?.sum_all()?;
         tensors_allocated(|| loss.backward())
     };
-    let (weight, bias) = (variable(&[64], 2, DType::F32)?, variable(&[64], 3, DType::F32)?);
-    let view = backward(&|x| x.unsqueeze(0)?.reshape(&SHAPE[..]))?;
-    for norm in NORMS {
-        let of = |x: &Tensor| {
-            let bias = (norm == Norm::Layer).then_some(bias.as_tensor());
-            norm.of(&x.unsqueeze(0)?, Some(&weight), bias)?.reshape(&SHAPE[..])
-        };
-        // One operation more: its dx, and candle's zeros and sum.
-        assert_eq!(backward(&of)?, view + 3, "{norm:?}");
+    for (norm, dtype) in NORMS.into_iter().flat_map(|norm| TYPES.map(|dtype| (norm, dtype))) {
+        let view = backward(dtype, &|x| x.unsqueeze(0)?.reshape(&SHAPE[..]))?;
+        for parameters in [dtype, DType::F32] {
+            let (weight, bias) = (variable(&[64], 2, parameters)?, variable(&[64], 3, parameters)?);
+            let of = |x: &Tensor| {
+                let bias = (norm == Norm::Layer).then_some(bias.as_tensor());
+                norm.of(&x.unsqueeze(0)?, Some(&weight), bias)?.reshape(&SHAPE[..])
+            };
+            // One operation more: its dx, and candle's zeros and sum.
+            assert_eq!(backward(dtype, &of)?, view + 3, "{norm:?} of {dtype:?}, parameters {parameters:?}");
+        }
     }
     Ok(())
 }
 
 #[test]
-fn group_norm_without_parameters_allocates_its_result() -> Result<()> {
-    let x = variable(&SHAPE, 1, DType::F32)?.reshape((1, 64, 1024))?;
-    let groups = |x: &Tensor| layernorm_candle::ops::group_norm(x, 4, None, None, EPS);
-    assert_eq!(tensors_allocated(|| groups(&x))?, 1);
-    let wide = Tensor::cat(&[&x, &x], 1)?.narrow(1, 64, 64)?;
-    assert_eq!(tensors_allocated(|| groups(&wide))?, 1, "some channels of a wider tensor");
+fn group_norm_allocates_its_result() -> Result<()> {
+    for dtype in TYPES {
+        let x = variable(&SHAPE, 1, dtype)?.reshape((4, 16, 1024))?;
+        let (weight, bias) = (variable(&[16], 2, DType::F32)?, variable(&[16], 3, DType::F32)?);
+        let groups =
+            |x: &Tensor| layernorm_candle::ops::group_norm(x, 4, weight.as_tensor(), bias.as_tensor(), EPS);
+        assert_eq!(tensors_allocated(|| groups(&x))?, 1, "{dtype:?}");
+        let wide = Tensor::cat(&[&x, &x], 1)?.narrow(1, 16, 16)?;
+        assert_eq!(tensors_allocated(|| groups(&wide))?, 1, "{dtype:?}, some channels of a wider tensor");
+        let last = x.reshape((4, 1024, 16))?.transpose(1, 2)?;
+        // And the tiles that the kernel takes groups apart in.
+        assert!(tensors_allocated(|| groups(&last))? <= 2, "{dtype:?}, channels last");
+        assert!(groups(&last)?.transpose(1, 2)?.is_contiguous(), "y lies as x does");
+    }
+    Ok(())
+}
+
+#[test]
+fn batch_norm_allocates_its_result() -> Result<()> {
+    for dtype in TYPES {
+        let norm = layernorm_candle::batch_norm(16, EPS, candle_nn::VarBuilder::zeros(DType::F32, &CPU))?;
+        let x = variable(&SHAPE, 1, dtype)?.reshape((4, 16, 1024))?;
+        let last = x.reshape((4, 1024, 16))?.transpose(1, 2)?;
+        let rows = x.reshape((4096, 16))?;
+        for (what, x) in [("channels second", x), ("channels last", last), ("rows", rows)] {
+            for train in [true, false] {
+                let allocated = tensors_allocated(|| candle_core::ModuleT::forward_t(&norm, &x, train))?;
+                assert_eq!(allocated, 1, "{dtype:?}, {what}, training: {train}");
+            }
+        }
+    }
     Ok(())
 }

@@ -37,6 +37,8 @@ fn parameters_of_another_length() {
     // A module of one feature takes no four.
     assert!(layernorm_candle::RmsNorm::new(zeros(&[1]), EPS).forward(&x).is_err());
     assert!(message(ops::layer_norm(&x, &zeros(&[1, 4]), None, EPS)).contains("[1, 4]"));
+    let error = message(ops::scale_norm(&x, &zeros(&[4]), EPS));
+    assert!(error.contains("[4]") && error.contains("[2, 5, 4]"), "{error}");
 }
 
 #[test]

@@ -33,11 +33,26 @@ fn cases() -> Vec<Case> {
         ("layer norm of itself", vec![vec![4]], |t| ops::layer_norm(&t[0], &t[0], &t[0], EPS)),
         ("RMS norm", vec![vec![2, 3, 5], vec![5]], |t| ops::rms_norm(&t[0], &t[1], EPS)),
         ("RMS norm, bare", vec![vec![3, 5]], |t| ops::rms_norm(&t[0], None, EPS)),
+        ("scale norm", vec![vec![2, 3, 5], vec![1]], |t| ops::scale_norm(&t[0], &t[1], EPS)),
+        ("scale norm of short rows", vec![vec![3, 5], vec![]], |t| ops::scale_norm(&t[0], &t[1], 1.2)),
+        ("L2 norm", vec![vec![3, 5]], |t| ops::l2_norm(&t[0], EPS)),
         ("group norm", vec![vec![2, 6, 2, 3], vec![6], vec![6]], |t| {
             ops::group_norm(&t[0], 3, &t[1], &t[2], EPS)
         }),
         ("group norm, channels last", vec![vec![2, 2, 3, 6], vec![6], vec![6]], |t| {
             ops::group_norm(&t[0].permute((0, 3, 1, 2))?, 3, &t[1], &t[2], EPS)
+        }),
+        ("group norm and SiLU", vec![vec![2, 6, 2, 3], vec![6], vec![6]], |t| {
+            ops::group_norm_silu(&t[0], 2, &t[1], &t[2], EPS)
+        }),
+        ("group norm and SiLU, no weight", vec![vec![2, 4, 3], vec![4]], |t| {
+            ops::group_norm_silu(&t[0], 2, None, &t[1], EPS)
+        }),
+        ("group norm, shared weight, no bias", vec![vec![2, 4, 3], vec![1]], |t| {
+            ops::group_norm(&t[0], 2, &t[1], None, EPS)
+        }),
+        ("group norm, no weight", vec![vec![2, 4, 3], vec![4]], |t| {
+            ops::group_norm(&t[0], 2, None, &t[1], EPS)
         }),
         ("instance norm", vec![vec![2, 3, 4], vec![3], vec![3]], |t| {
             ops::instance_norm(&t[0], &t[1], &t[2], EPS)
@@ -69,6 +84,22 @@ fn cases() -> Vec<Case> {
             let [mean, var] = [Tensor::zeros(3, DType::F64, &CPU)?, Tensor::ones(3, DType::F64, &CPU)?];
             layernorm_candle::BatchNorm::new(3, mean, var, t[1].clone(), t[2].clone(), EPS)?
                 .forward_train(&t[0])
+        }),
+        ("batch norm, channels last", vec![vec![4, 2, 3], vec![3], vec![3]], |t| {
+            let [mean, var] = [Tensor::zeros(3, DType::F64, &CPU)?, Tensor::ones(3, DType::F64, &CPU)?];
+            layernorm_candle::BatchNorm::new(3, mean, var, t[1].clone(), t[2].clone(), EPS)?
+                .forward_train(&t[0].transpose(1, 2)?)
+        }),
+        ("batch norm, without its mean", vec![vec![4, 3, 2]], |t| {
+            let config =
+                candle_nn::BatchNormConfig { remove_mean: false, affine: false, ..Default::default() };
+            let vb = candle_nn::VarBuilder::zeros(DType::F64, &CPU);
+            layernorm_candle::batch_norm(3, config, vb)?.forward_train(&t[0])
+        }),
+        ("batch norm, evaluating, of pictures", vec![vec![2, 3, 4], vec![3], vec![3]], |t| {
+            let [mean, var] = [tensor(&[3], 9, DType::F64)?, Tensor::full(0.7, 3, &CPU)?];
+            let norm = layernorm_candle::BatchNorm::new(3, mean, var, t[1].clone(), t[2].clone(), EPS)?;
+            candle_core::ModuleT::forward_t(&norm, &t[0], false)
         }),
         ("batch norm, evaluating", vec![vec![4, 3], vec![3], vec![3]], |t| {
             let [mean, var] = [tensor(&[3], 9, DType::F64)?, Tensor::full(0.7, 3, &CPU)?];

@@ -72,6 +72,19 @@ fn bits(tensor: &Tensor) -> Result<Vec<u64>> {
     Ok(values(tensor)?.into_iter().map(canonical).collect())
 }
 
+/// Both have the same bits.
+#[track_caller]
+fn assert_same(got: &Tensor, expected: &Tensor, what: &str) -> Result<()> {
+    let (got, expected) = (bits(got)?, bits(expected)?);
+    assert_eq!(got.len(), expected.len(), "{what}");
+    let differs = got.iter().zip(&expected).position(|(got, expected)| got != expected);
+    if let Some(index) = differs {
+        let [got, expected] = [got, expected].map(|bits| f64::from_bits(bits[index]));
+        panic!("{what}: {got:e} where {expected:e} is expected, at {index}");
+    }
+    Ok(())
+}
+
 /// The gradient of a variable, which must have one.
 fn gradient<'a>(gradients: &'a GradStore, of: &Tensor) -> &'a Tensor {
     gradients.get(of).expect("a gradient")

@@ -12,6 +12,16 @@ fn with_the_variable() -> Result<()> {
         return Ok(());
     }
     for norm in NORMS {
+        // Of halves, in f32.
+        for dtype in [DType::F16, DType::BF16] {
+            let (x, weight) = (variable(&[2, 5], 1, dtype)?, variable(&[5], 2, DType::F32)?);
+            let y = norm.of(&x, Some(&weight), None)?;
+            let expected = norm.of(&x.to_dtype(DType::F32)?, Some(&weight), None)?;
+            assert_same(&y, &expected.to_dtype(dtype)?, &format!("{norm:?} {dtype:?}"))?;
+            let gradients = y.sqr()?.sum_all()?.backward()?;
+            let types = [&x, &weight].map(|var| gradient(&gradients, var).dtype());
+            assert_eq!(types, [dtype, DType::F32]);
+        }
         let weight = variable(&[5], 2, DType::F64)?;
         let direction = tensor(&[2, 5], 7, DType::F64)?;
         let slope = |x: &Tensor| -> Result<Tensor> {

@@ -6,27 +6,39 @@ const TYPES: [DType; 4] = [DType::F16, DType::BF16, DType::F32, DType::F64];
 
 #[test]
 fn halves_are_the_f32_result_rounded_once() -> Result<()> {
-    for dtype in [DType::F16, DType::BF16] {
+    // Types of x, of the weight and of the bias: those that the kernels read, and some that are converted.
+    use DType::{BF16, F16, F32};
+    let all = [
+        [F16, F16, F16],
+        [BF16, BF16, BF16],
+        [F16, F32, F32],
+        [BF16, F32, F32],
+        [BF16, BF16, F32],
+        [BF16, F32, BF16],
+        [F16, BF16, F16],
+    ];
+    for [dtype, weight_type, bias_type] in all {
         for norm in NORMS {
             let x = variable(&[4, 33], 1, dtype)?;
-            let (weight, bias) = (variable(&[33], 2, dtype)?, tensor(&[33], 3, dtype)?);
-            let bias = (norm == Norm::Layer).then_some(bias);
-            let y = norm.of(&x, Some(&weight), bias.as_ref())?;
+            let (weight, bias) = (variable(&[33], 2, weight_type)?, variable(&[33], 3, bias_type)?);
+            let biased = norm == Norm::Layer;
+            let y = norm.of(&x, Some(&weight), biased.then_some(bias.as_tensor()))?;
             assert_eq!(y.dtype(), dtype);
 
-            let wide = |tensor: &Tensor| tensor.to_dtype(DType::F32);
-            let (wide_x, wide_weight) = (Var::from_tensor(&wide(&x)?)?, Var::from_tensor(&wide(&weight)?)?);
-            let wide_bias = bias.as_ref().map(wide).transpose()?;
-            let expected = norm.of(&wide_x, Some(&wide_weight), wide_bias.as_ref())?;
-            assert_eq!(bits(&y)?, bits(&expected.to_dtype(dtype)?)?, "{norm:?} {dtype:?}");
+            let wide = |tensor: &Tensor| Var::from_tensor(&tensor.to_dtype(DType::F32)?);
+            let (wide_x, wide_weight, wide_bias) = (wide(&x)?, wide(&weight)?, wide(&bias)?);
+            let expected = norm.of(&wide_x, Some(&wide_weight), biased.then_some(wide_bias.as_tensor()))?;
+            let what = format!("{norm:?} {dtype:?} {weight_type:?} {bias_type:?}");
+            assert_same(&y, &expected.to_dtype(dtype)?, &what)?;
 
             let dy = tensor(&[4, 33], 4, dtype)?;
             let gradients = (y * &dy)?.sum_all()?.backward()?;
-            let expected = (expected * wide(&dy)?)?.sum_all()?.backward()?;
-            for (var, wide) in [(&x, &wide_x), (&weight, &wide_weight)] {
+            let expected = (expected * dy.to_dtype(DType::F32)?)?.sum_all()?.backward()?;
+            let pairs = [(&x, &wide_x), (&weight, &wide_weight), (&bias, &wide_bias)];
+            for (var, wide) in &pairs[..if biased { 3 } else { 2 }] {
                 let (got, expected) = (gradient(&gradients, var), gradient(&expected, wide));
-                assert_eq!(got.dtype(), dtype);
-                assert_eq!(bits(got)?, bits(&expected.to_dtype(dtype)?)?, "{norm:?} {dtype:?}");
+                assert_eq!(got.dtype(), var.dtype());
+                assert_same(got, &expected.to_dtype(var.dtype())?, &what)?;
             }
         }
     }

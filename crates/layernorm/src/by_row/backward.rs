@@ -36,6 +36,8 @@ pub(crate) struct Backward<'a, E: Element> {
     pub(crate) sums_of_runs: Option<RunSums<'a, E::Acc>>,
     /// The rows to take, if not all.
     pub(crate) only: Option<&'a [usize]>,
+    /// Rows before these, of a call that is done part by part.
+    pub(crate) first: usize,
 }
 
 /// Where the sums over runs go: a row of them for each row.
@@ -98,6 +100,7 @@ impl<'a, E: Element> Backward<'a, E> {
             branch: None,
             sums_of_runs: None,
             only: None,
+            first: 0,
         })
     }
 
@@ -123,11 +126,25 @@ impl<'a, E: Element> Backward<'a, E> {
 
     pub(crate) fn run_kind<K: Kind>(&self, sums: Sums<'_, E::Acc>, run: Run) -> Result<(), Error> {
         let shape = Shape { rows: self.only.map_or(self.shape.rows, <[usize]>::len), ..self.shape };
-        sums.run(shape, run, &|level, rows, totals| self.rows::<K>(level, rows, totals))
+        sums.run(shape, run, &|level, rows, mut totals| self.rows::<K>(level, rows, totals.as_mut()))
+    }
+
+    /// Some rows, on this thread; their sums over rows go on in `totals`.
+    pub(crate) fn part(
+        &self,
+        statistics: Statistics,
+        level: Level,
+        rows: Range<usize>,
+        totals: Option<&mut Tree<'_, E::Acc>>,
+    ) {
+        match statistics {
+            Statistics::Centred => self.rows::<Centred>(level, rows, totals),
+            Statistics::Uncentred => self.rows::<Uncentred>(level, rows, totals),
+        }
     }
 
     /// Some rows, on this thread.
-    fn rows<K: Kind>(&self, level: Level, rows: Range<usize>, totals: Option<Tree<'_, E::Acc>>) {
+    fn rows<K: Kind>(&self, level: Level, rows: Range<usize>, totals: Option<&mut Tree<'_, E::Acc>>) {
         if self.shape.features == 0 {
             return;
         }
@@ -146,11 +163,11 @@ impl<'a, E: Element> Backward<'a, E> {
 }
 
 /// Some rows of a call.
-struct Part<'a, 'b, 'c, E: Element, K> {
+struct Part<'a, 'b, 'c, 'd, E: Element, K> {
     call: &'b Backward<'a, E>,
     rows: Range<usize>,
     kind: PhantomData<K>,
-    totals: Option<Tree<'c, E::Acc>>,
+    totals: Option<&'d mut Tree<'c, E::Acc>>,
 }
 
 /// What the last pass over a row needs: its statistics, and mean(u x_hat) and mean(u).
@@ -160,7 +177,7 @@ struct Ready<T> {
     means: [T; 2],
 }
 
-impl<E: Element, K: Kind> Part<'_, '_, '_, E, K> {
+impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
     /// The statistics of a row, if they are in range.
     ///
     /// # Safety
@@ -225,7 +242,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, E, K> {
     }
 }
 
-impl<E: Element, K: Kind> Part<'_, '_, '_, E, K> {
+impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
     /// The last pass over the row at a position has ended.
     ///
     /// # Safety
@@ -236,7 +253,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, E, K> {
         s: S,
         position: usize,
         stage: &mut Option<Stage<E>>,
-        totals: &mut Option<Tree<'_, E::Acc>>,
+        totals: &mut Option<&mut Tree<'_, E::Acc>>,
     ) {
         // SAFETY: the caller's.
         unsafe {
@@ -244,7 +261,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, E, K> {
                 stage.row_done(s);
             }
             if let Some(totals) = totals {
-                totals.row_done(s, position);
+                totals.row_done(s, self.call.first + position);
             }
             if let (Some((to, factor)), Some(dx)) = (self.call.branch, self.call.dx) {
                 let (row, n) = (self.call.row(position), self.call.shape.features);
@@ -262,7 +279,7 @@ impl<T: Real> Ready<T> {
     }
 }
 
-impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, E, K> {
+impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
     type Output = ();
 
     #[inline(always)]
@@ -291,7 +308,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, E, K> {
                 if position > start {
                     self.row_done(s, position - 1, &mut stage, &mut totals);
                 }
-                let mut pointers = Pointers::at(call, row, totals.as_ref().map(Tree::current));
+                let mut pointers = Pointers::at(call, row, totals.as_ref().map(|totals| totals.current()));
                 if let Some(stage) = &mut stage {
                     pointers.dx = Some(PlaceMut::own(stage.slot()));
                 }
@@ -313,6 +330,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, E, K> {
                     LastPass::start(s, work, at.min(used), used, None).finish(s);
                     // The features beyond those that were measured have no part in the projection.
                     work.along_x_hat = s.splat(E::Acc::from_f64(0.0));
+                    work.minus_along_ones = s.splat(E::Acc::from_f64(-0.0));
                     at = at.max(used);
                 }
                 write = LastPass::start(s, work, at, n, output);
@@ -376,6 +394,23 @@ impl<E: Element, S: Memory<E>> Work<S> for SumRuns<'_, E> {
                 }
             }
         }
+    }
+}
+
+/// The sums of dy x_hat and of dy over each run of one row, given x_hat.
+pub(crate) fn sum_runs<T: Real>([x_hat, dy]: [&[T]; 2], runs: Runs, sums: [Target<'_, T>; 2], level: Level) {
+    assert!(x_hat.len() == dy.len() && dy.len() >= runs.run * runs.per_row, "a row has its runs");
+    let [x, dy] = [x_hat, dy].map(|of| Place::own(of.as_ptr()));
+    let moments = Moments { rstd: T::from_f64(1.0), ..Moments::none() };
+    dispatch(level, SumRuns { x, dy, moments, to: RunSums { runs, sums }, row: 0 });
+}
+
+impl<T: Real> Body<T> for SumRuns<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Memory<T>>(self, s: S) {
+        s.outlined(self);
     }
 }
 

@@ -380,3 +380,55 @@ impl<T: Real> Tree<'_, T> {
         self.free |= 1 << from;
     }
 }
+
+/// Rows of sums of dy x_hat and of dy, or of x_hat and of dy, to be summed over rows.
+pub(crate) struct Summands<'a, T> {
+    /// As many numbers a row as the totals have features.
+    pub(crate) rows: [&'a [T]; 2],
+    /// Is it x_hat, which is to be multiplied by dy?
+    pub(crate) factors: bool,
+    /// Rows before these.
+    pub(crate) first: usize,
+}
+
+impl<T: Real> Summands<'_, T> {
+    /// Add them to `totals`.
+    pub(crate) fn add_to(self, totals: &mut Tree<'_, T>, level: Level) {
+        dispatch(level, AddRows { of: self, totals });
+    }
+}
+
+struct AddRows<'a, 'b, 'c, T> {
+    of: Summands<'a, T>,
+    totals: &'b mut Tree<'c, T>,
+}
+
+impl<T: Real> Body<T> for AddRows<'_, '_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Memory<T>>(self, s: S) {
+        let Self { of, totals } = self;
+        let n = totals.totals.split.shape.features;
+        let [products, ones] = of.rows.map(|rows| rows.chunks_exact(n.max(1)));
+        for (row, (products, ones)) in products.zip(ones).enumerate() {
+            let ([dweight, dbias], fresh) = totals.current();
+            let one = s.splat(T::from_f64(1.0));
+            let zero = s.splat(T::from_f64(0.0));
+            for at in (0..n).step_by(S::WIDTH) {
+                let count = S::WIDTH.min(n - at);
+                // SAFETY: the rows, and the halves of a node, have `n` numbers.
+                unsafe {
+                    let [w, b] =
+                        if fresh { [zero; 2] } else { [dweight, dbias].map(|sum| load(s, sum, at, count)) };
+                    let dy = load(s, ones.as_ptr(), at, count);
+                    let factor = if of.factors { dy } else { one };
+                    let product = load(s, products.as_ptr(), at, count);
+                    store(s, dweight, at, count, s.fma(factor, product, w));
+                    store(s, dbias, at, count, s.add(b, dy));
+                }
+            }
+            totals.row_done(s, of.first + row);
+        }
+    }
+}

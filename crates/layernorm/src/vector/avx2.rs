@@ -27,7 +27,8 @@ unsafe fn outlined<W: Work<Avx2>>(s: Avx2, work: W) -> W::Output {
 macro_rules! avx2 {
     (
         $t:ty, $v:ty, $width:literal, $first:ident, $tree:ident,
-        $splat:ident, $zero:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $fnma:ident, $and:ident,
+        $splat:ident, $zero:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $select:ident,
+        $power:ident, $fma:ident, $fnma:ident, $and:ident,
         $cast:ident, $load:ident, $load_mask:ident, $store:ident, $store_mask:ident, $stream:ident
     ) => {
         impl Vector<$t> for Avx2 {
@@ -42,7 +43,7 @@ macro_rules! avx2 {
                 unsafe { outlined(self, work) }
             }
 
-            instructions!($t, $v, $splat, $add, $sub, $mul, $load, $store);
+            instructions!($t, $v, $splat, $add, $sub, $mul, $div, $select, $power, $load, $store);
             instructions_of_x86!($t, $v, $fma, $fnma, $stream);
 
             #[inline(always)]
@@ -85,6 +86,9 @@ avx2!(
     _mm256_add_ps,
     _mm256_sub_ps,
     _mm256_mul_ps,
+    _mm256_div_ps,
+    select_f32,
+    power_f32,
     _mm256_fmadd_ps,
     _mm256_fnmadd_ps,
     _mm256_and_ps,
@@ -106,6 +110,9 @@ avx2!(
     _mm256_add_pd,
     _mm256_sub_pd,
     _mm256_mul_pd,
+    _mm256_div_pd,
+    select_f64,
+    power_f64,
     _mm256_fmadd_pd,
     _mm256_fnmadd_pd,
     _mm256_and_pd,
@@ -225,4 +232,28 @@ fn tree_f64([a, b, c, d]: [__m256d; 4]) -> f64 {
     let cd = _mm_add_pd(_mm256_castpd256_pd128(cd), _mm256_extractf128_pd::<1>(cd));
     let eights = _mm_hadd_pd(ab, cd);
     _mm_cvtsd_f64(_mm_hadd_pd(eights, eights))
+}
+
+#[inline]
+#[target_feature(enable = "avx")]
+fn select_f32(a: __m256, b: __m256, then: __m256, otherwise: __m256) -> __m256 {
+    _mm256_blendv_ps(otherwise, then, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn power_f32(v: __m256) -> __m256 {
+    _mm256_castsi256_ps(_mm256_slli_epi32::<23>(_mm256_castps_si256(v)))
+}
+
+#[inline]
+#[target_feature(enable = "avx")]
+fn select_f64(a: __m256d, b: __m256d, then: __m256d, otherwise: __m256d) -> __m256d {
+    _mm256_blendv_pd(otherwise, then, _mm256_cmp_pd::<_CMP_LT_OQ>(a, b))
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn power_f64(v: __m256d) -> __m256d {
+    _mm256_castsi256_pd(_mm256_slli_epi64::<52>(_mm256_castpd_si256(v)))
 }

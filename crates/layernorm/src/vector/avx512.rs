@@ -27,7 +27,8 @@ unsafe fn outlined<W: Work<Avx512>>(s: Avx512, work: W) -> W::Output {
 macro_rules! avx512 {
     (
         $t:ty, $v:ty, $width:literal, $mask:ty, $tree:ident,
-        $splat:ident, $zero:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $fnma:ident, $keep:ident,
+        $splat:ident, $zero:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $select:ident,
+        $power:ident, $fma:ident, $fnma:ident, $keep:ident,
         $load:ident, $load_mask:ident, $store:ident, $store_mask:ident, $stream:ident
     ) => {
         impl Vector<$t> for Avx512 {
@@ -42,7 +43,7 @@ macro_rules! avx512 {
                 unsafe { outlined(self, work) }
             }
 
-            instructions!($t, $v, $splat, $add, $sub, $mul, $load, $store);
+            instructions!($t, $v, $splat, $add, $sub, $mul, $div, $select, $power, $load, $store);
             instructions_of_x86!($t, $v, $fma, $fnma, $stream);
 
             #[inline(always)]
@@ -85,6 +86,9 @@ avx512!(
     _mm512_add_ps,
     _mm512_sub_ps,
     _mm512_mul_ps,
+    _mm512_div_ps,
+    select_f32,
+    power_f32,
     _mm512_fmadd_ps,
     _mm512_fnmadd_ps,
     _mm512_maskz_mov_ps,
@@ -105,6 +109,9 @@ avx512!(
     _mm512_add_pd,
     _mm512_sub_pd,
     _mm512_mul_pd,
+    _mm512_div_pd,
+    select_f64,
+    power_f64,
     _mm512_fmadd_pd,
     _mm512_fnmadd_pd,
     _mm512_maskz_mov_pd,
@@ -226,4 +233,28 @@ fn tree_f64([a, b]: [__m512d; 2]) -> f64 {
     let eights = _mm512_add_pd(fours, _mm512_shuffle_f64x2::<0x4E>(fours, fours));
     let quarter = _mm512_castpd512_pd128(eights);
     _mm_cvtsd_f64(_mm_add_sd(quarter, _mm_unpackhi_pd(quarter, quarter)))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn select_f32(a: __m512, b: __m512, then: __m512, otherwise: __m512) -> __m512 {
+    _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), otherwise, then)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn power_f32(v: __m512) -> __m512 {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<23>(_mm512_castps_si512(v)))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn select_f64(a: __m512d, b: __m512d, then: __m512d, otherwise: __m512d) -> __m512d {
+    _mm512_mask_blend_pd(_mm512_cmp_pd_mask::<_CMP_LT_OQ>(a, b), otherwise, then)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn power_f64(v: __m512d) -> __m512d {
+    _mm512_castsi512_pd(_mm512_slli_epi64::<52>(_mm512_castpd_si512(v)))
 }

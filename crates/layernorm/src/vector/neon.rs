@@ -26,8 +26,8 @@ unsafe fn outlined<W: Work<Neon>>(s: Neon, work: W) -> W::Output {
 
 macro_rules! neon {
     (
-        $t:ty, $v:ty, $width:literal, $splat:ident, $add:ident, $sub:ident, $mul:ident, $fma:ident, $fnma:ident,
-        $pairs:ident, $total:ident, $load:ident, $store:ident
+        $t:ty, $v:ty, $width:literal, $splat:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $select:ident,
+        $power:ident, $fma:ident, $fnma:ident, $pairs:ident, $total:ident, $load:ident, $store:ident
     ) => {
         impl Vector<$t> for Neon {
             type V = $v;
@@ -41,7 +41,7 @@ macro_rules! neon {
                 unsafe { outlined(self, work) }
             }
 
-            instructions!($t, $v, $splat, $add, $sub, $mul, $load, $store);
+            instructions!($t, $v, $splat, $add, $sub, $mul, $div, $select, $power, $load, $store);
 
             #[inline(always)]
             fn zero_lanes(self) -> Self::Lanes {
@@ -111,6 +111,9 @@ neon!(
     vaddq_f32,
     vsubq_f32,
     vmulq_f32,
+    vdivq_f32,
+    select_f32,
+    power_f32,
     vfmaq_f32,
     vfmsq_f32,
     vpaddq_f32,
@@ -126,6 +129,9 @@ neon!(
     vaddq_f64,
     vsubq_f64,
     vmulq_f64,
+    vdivq_f64,
+    select_f64,
+    power_f64,
     vfmaq_f64,
     vfmsq_f64,
     vpaddq_f64,
@@ -139,6 +145,30 @@ neon!(
 #[target_feature(enable = "neon")]
 fn total_f32(v: float32x4_t) -> f32 {
     vpadds_f32(vget_low_f32(vpaddq_f32(v, v)))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn select_f32(a: float32x4_t, b: float32x4_t, then: float32x4_t, otherwise: float32x4_t) -> float32x4_t {
+    vbslq_f32(vcltq_f32(a, b), then, otherwise)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn select_f64(a: float64x2_t, b: float64x2_t, then: float64x2_t, otherwise: float64x2_t) -> float64x2_t {
+    vbslq_f64(vcltq_f64(a, b), then, otherwise)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn power_f32(v: float32x4_t) -> float32x4_t {
+    vreinterpretq_f32_s32(vshlq_n_s32::<23>(vreinterpretq_s32_f32(v)))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn power_f64(v: float64x2_t) -> float64x2_t {
+    vreinterpretq_f64_s64(vshlq_n_s64::<52>(vreinterpretq_s64_f64(v)))
 }
 
 halves_one_by_one!(Neon, f16, 4, of_array, to_array);

@@ -20,7 +20,7 @@ fn outlined<W: Work<Portable>>(s: Portable, work: W) -> W::Output {
 const WIDTH: usize = 8;
 
 macro_rules! portable {
-    ($t:ty, $registers:literal) => {
+    ($t:ty, $registers:literal, $mantissa:literal) => {
         impl Vector<$t> for Portable {
             type V = [$t; WIDTH];
             type Lanes = [[$t; WIDTH]; $registers];
@@ -51,6 +51,18 @@ macro_rules! portable {
             #[inline(always)]
             fn mul(self, a: Self::V, b: Self::V) -> Self::V {
                 std::array::from_fn(|i| a[i] * b[i])
+            }
+            #[inline(always)]
+            fn div(self, a: Self::V, b: Self::V) -> Self::V {
+                std::array::from_fn(|i| a[i] / b[i])
+            }
+            #[inline(always)]
+            fn select_less(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V {
+                std::array::from_fn(|i| if a[i] < b[i] { then[i] } else { otherwise[i] })
+            }
+            #[inline(always)]
+            fn power_of_two(self, v: Self::V) -> Self::V {
+                v.map(|v| <$t>::from_bits(v.to_bits() << $mantissa))
             }
             #[inline(always)]
             fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -112,8 +124,8 @@ macro_rules! portable {
     };
 }
 
-portable!(f32, 4);
-portable!(f64, 2);
+portable!(f32, 4, 23);
+portable!(f64, 2, 52);
 
 halves_one_by_one!(Portable, f16, 8, same, same);
 halves_one_by_one!(Portable, bf16, 8, same, same);

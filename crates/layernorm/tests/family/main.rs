@@ -9,11 +9,16 @@
 
 mod common;
 #[path = "../kernels/random.rs"]
+#[allow(dead_code, reason = "the kernels' tests use more of it")]
 mod random;
 
 mod adaptive;
 mod add_norm;
+mod axes;
 mod batch_norm;
 mod conditional;
 mod gated;
+mod group;
 mod lengths;
+mod silu;
+mod tools;

@@ -289,12 +289,15 @@ pub(crate) fn backward<E: Stored>(
     })
 }
 
+/// What a backward pass in place reads of the forward pass, and what it writes besides.
+type BesideDx<'a, T> = (Option<StatsRef<'a, T>>, Option<ParamGradients<'a, T>>);
+
 pub(crate) fn backward_in_place<E: Stored>(
     norm: Norm,
     x: Rows<'_, E>,
     dy: RowsMut<'_, E>,
     given: Given<E>,
-    (saved, of_params): (Option<StatsRef<'_, E::Acc>>, Option<ParamGradients<'_, E::Acc>>),
+    (saved, of_params): BesideDx<'_, E::Acc>,
     run: Run,
 ) -> Result<(), Error> {
     call_with!(given, |params| match norm {

@@ -1,29 +1,26 @@
-//! The cases through the kernels. An operator that gets kernels is plugged in by a function, and its arm in
-//! [`kernel`].
+//! The cases through the kernels: a function for each operator, and its arm in [`kernel`].
 
 use crate::case::{Case, Operator};
 use layernorm::{
-    Batch, BatchMut, BatchNorm, Convention, Lp, LpNorm, MeanVariance, Params, Real, Rows, RowsMut, Run,
-    RunningStats, Stats, Workspace, layer_norm, lp_norm, mean_variance_norm, rms_norm,
+    Activation, Batch, BatchMut, BatchNorm, Convention, Groups, Images, Instances, Layout, Lp, LpNorm,
+    MeanVariance, Params, Real, Rows, RowsMut, Run, RunningStats, Stats, Workspace, group_norm,
+    instance_norm, layer_norm, lp_norm, mean_variance_norm, rms_norm,
 };
 
 /// All outputs of a case, in ONNX's order.
 pub(crate) type Outputs = Vec<Vec<f64>>;
 
-pub(crate) enum Kernel {
-    Runs {
-        in_f32: fn(&Case) -> Outputs,
-        in_f64: fn(&Case) -> Outputs,
-    },
-    /// There is none, and why.
-    Pending(&'static str),
+/// In either type.
+pub(crate) struct Kernel {
+    pub(crate) in_f32: fn(&Case) -> Outputs,
+    pub(crate) in_f64: fn(&Case) -> Outputs,
 }
 
-/// What runs an operator's cases. One without kernels says so here, and the tests print it.
+/// What runs an operator's cases.
 pub(crate) fn kernel(operator: Operator) -> Kernel {
     macro_rules! runs {
         ($function:ident) => {
-            Kernel::Runs { in_f32: $function::<f32>, in_f64: $function::<f64> }
+            Kernel { in_f32: $function::<f32>, in_f64: $function::<f64> }
         };
     }
     match operator {
@@ -31,9 +28,8 @@ pub(crate) fn kernel(operator: Operator) -> Kernel {
         Operator::RmsNorm => runs!(rms),
         Operator::BatchNorm => runs!(batch),
         Operator::BatchNormTraining => runs!(batch_in_training),
-        Operator::InstanceNorm | Operator::GroupNorm => {
-            Kernel::Pending("no kernel by groups of channels yet")
-        }
+        Operator::InstanceNorm => runs!(instance),
+        Operator::GroupNorm => runs!(group),
         Operator::L1Norm | Operator::L2Norm => runs!(lp),
         Operator::MeanVarianceNorm => runs!(mean_variance),
     }
@@ -113,6 +109,31 @@ fn batch_in_training<T: Number>(case: &Case) -> Outputs {
     let mut norm = batch_norm::<T>(case);
     norm.forward_train(from, to, &mut Stats::new(case.shape()[1])).expect("what fits");
     vec![wide(&y), wide(&norm.running.mean), wide(&norm.running.var)]
+}
+fn group<T: Number>(case: &Case) -> Outputs {
+    let groups = usize::try_from(case.int("num_groups")).expect("a number of groups");
+    by_channel::<T>(case, |images, params, x, y| {
+        let norm = Groups { images, groups, params, activation: Activation::None };
+        group_norm(norm, x, y, None, &mut Workspace::new(), Run::default()).expect("what fits");
+    })
+}
+
+fn instance<T: Number>(case: &Case) -> Outputs {
+    by_channel::<T>(case, |images, params, x, y| {
+        let norm = Instances { images, params, activation: Activation::None };
+        instance_norm(norm, x, y, None, &mut Workspace::new(), Run::default()).expect("what fits");
+    })
+}
+
+/// A norm of images with a weight and a bias a channel.
+fn by_channel<T: Number>(case: &Case, norm: impl Fn(Images, Params<'_, T>, &[T], &mut [T])) -> Outputs {
+    let (x, weight, bias): (Vec<T>, Vec<T>, Vec<T>) = (case.input(0), case.input(1), case.input(2));
+    let shape = case.shape();
+    let images = Images::new(shape[0], shape[1], &shape[2..], Layout::ChannelsFirst).expect("images");
+    let params = Params { weight: Some(&weight[..]), bias: Some(&bias), eps: case.eps() };
+    let mut y = blank::<T>(x.len());
+    norm(images, params, &x, &mut y);
+    vec![wide(&y)]
 }
 
 /// Room for an output, full of a number that is no result.

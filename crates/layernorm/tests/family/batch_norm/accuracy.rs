@@ -51,9 +51,9 @@ pub(crate) fn errors<E: Kind>(of: &Problem<E>, got: &Results<E>) -> [f64; 4] {
         let over = if over == 0.0 { 0.0 } else { over / (u * unit) };
         worst[which] = if over.is_nan() { f64::INFINITY } else { worst[which].max(over) };
     };
-    for i in 0..x.len() {
+    for (i, x_hat) in x_hat.iter().enumerate() {
         let (at, k) = place(of, i);
-        let measure = x_hat[i].abs().max(1.0);
+        let measure = x_hat.abs().max(1.0);
         let (y, dx) = (out.y[i], back.dx[i]);
         let tiny = 2f64.powi(-148) * (1.0 + weight[k].abs());
         note(0, (got.y[at].wide() - y).abs(), u * y.abs() + half(y) + tiny, weight[k].abs() * measure);

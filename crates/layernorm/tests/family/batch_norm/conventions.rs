@@ -151,11 +151,11 @@ fn given<E: Kind>() {
             let u = E::Acc::U;
             let half =
                 |exact: f64| if E::U == u { u * exact.abs() } else { E::U * exact.abs() + 2f64.powi(-25) };
+            // The reference rounds in f64 too: it is no truth to f64, but near it.
+            let times = if u < 2f64.powi(-50) { 4.0 } else { 1.0 };
             let near = |got: f64, exact: f64, unit: f64| {
-                assert!(
-                    (got - exact).abs() <= u * unit + half(exact) * 1.01,
-                    "{got} {exact} {unit}, {shape:?}"
-                );
+                let allowed = times * (u * unit + half(exact) * 1.01);
+                assert!((got - exact).abs() <= allowed, "{got} {exact} {unit}, {shape:?}");
             };
             for i in 0..x.len() {
                 let (at, k) = place(&problem, i);
