@@ -98,6 +98,11 @@ residuals have x's type, or f32 beside f16 and bf16; statistics and gradients of
   scale_norm          scale, one number; l2_norm has no parameters; both write rnorm, one over the length
   weight_norm         v instead of x, g (one number a unit), dw instead of dy; writes w, dv, dg. --axis is that of units
   mean_variance_norm  y alone, and dx
+  group_norm, instance_norm, batch_norm: x has samples and channels first (--layout nhwc: channels last)
+    weight, bias      one number a channel, or one for all; may be absent. mean and rstd are shaped [samples, groups],
+                      for batch_norm [channels]
+    running_mean, running_var  of batch_norm, one number a channel: changed in training by PyTorch's formula and written;
+                      --mode eval normalises by them
 
 Halves are computed in f32 and rounded once. An option that an operator has no use for is an error.
 

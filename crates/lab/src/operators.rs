@@ -10,6 +10,7 @@ mod by_row;
 mod conditional_norm;
 mod exact;
 mod gated;
+mod group_norm;
 mod l2_norm;
 mod layer_norm;
 mod mean_variance_norm;
@@ -47,6 +48,8 @@ pub const ALL: &[Operator] = &[
     l2_norm::OPERATOR,
     weight_norm::OPERATOR,
     mean_variance_norm::OPERATOR,
+    group_norm::GROUP,
+    group_norm::INSTANCE,
     batch_norm::OPERATOR,
 ];
 

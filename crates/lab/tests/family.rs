@@ -283,6 +283,37 @@ const FIRST: [usize; 3] = [2, 4, 3];
 const LAST: [usize; 3] = [2, 3, 4];
 
 #[test]
+fn groups_of_channels_are_normalised() {
+    let (x, dy) = (some(0.0), some(5.0));
+    let (weight, bias) = ([1.0, -2.0, 0.5, 3.0], [0.0, 1.0, -1.0, 0.5]);
+    let affine = Affine::new(&weight, &bias);
+    for (operator, groups, more) in [
+        ("group_norm", 2, &["--groups", "2"][..]),
+        ("instance_norm", 4, &[]),
+        ("group_norm", 1, &["--groups", "1"]),
+    ] {
+        let out = reference::group_norm(&x, IMAGES, groups, affine, 1e-5);
+        let back = reference::group_norm_backward(&dy, &x, IMAGES, groups, affine, 1e-5);
+        let statistics = [2, groups];
+        for (layout, shape) in [("nchw", &FIRST), ("nhwc", &LAST)] {
+            let lay = |of: &[f64]| if layout == "nchw" { of.to_vec() } else { channels_last(of) };
+            let (x, dy) = (lay(&x), lay(&dy));
+            let inputs: [(&str, &[usize], &[f64]); 4] =
+                [("x", shape, &x), ("dy", shape, &dy), ("weight", &[4], &weight), ("bias", &[4], &bias)];
+            let expected: [Output<'_>; 6] = [
+                ("y", shape, lay(&out.y)),
+                ("mean", &statistics, out.mean.clone()),
+                ("rstd", &statistics, out.rstd.clone()),
+                ("dx", shape, lay(&back.dx)),
+                ("dweight", &[4], back.dweight.clone()),
+                ("dbias", &[4], back.dbias.clone()),
+            ];
+            check(operator, &[more, &["--layout", layout]].concat(), &inputs, &expected);
+        }
+    }
+}
+
+#[test]
 fn batches_are_normalised_and_remembered() {
     let (x, dy) = (some(0.0), some(5.0));
     let (weight, bias) = ([1.0, -2.0, 0.5, 3.0], [0.0, 1.0, -1.0, 0.5]);
@@ -376,6 +407,18 @@ fn misuse_is_told_and_leaves_no_file() {
         ("layer_norm", vec![x()], vec!["--momentum", "0.1"], "layer_norm has no use for --momentum"),
         ("rms_norm", vec![x()], vec!["--layout", "nhwc"], "rms_norm has no use for --layout"),
         ("batch_norm", vec![x()], vec!["--axis", "1"], "batch_norm has no use for --axis"),
+        ("group_norm", vec![x()], vec!["--groups", "2"], "3 channels can't be divided into 2 groups"),
+        ("group_norm", vec![x()], vec!["--groups", "0"], "3 channels can't be divided into 0 groups"),
+        ("group_norm", vec![x()], vec![], "3 channels can't be divided into 32 groups"),
+        ("group_norm", vec![flat()], vec![], "group_norm needs samples and channels, and x has 1 axes"),
+        (
+            "group_norm",
+            vec![x(), f32s("weight", &[4], &numbers[..4])],
+            vec!["--groups", "3"],
+            "weight has shape [4] where x, of shape [2, 3, 4], needs [3] or a single number",
+        ),
+        ("group_norm", vec![f32s("x", &[2, 3, 0], &[])], vec!["--groups", "3"], "3 channels of 0 positions"),
+        ("instance_norm", vec![x()], vec!["--groups", "3"], "instance_norm has no use for --groups"),
         ("weight_norm", vec![f32s("v", &X, &numbers)], vec![], "needs a tensor named \"g\""),
         ("weight_norm", vec![x()], vec![], "needs a tensor named \"v\"; the file has x"),
         (

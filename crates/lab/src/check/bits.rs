@@ -95,8 +95,7 @@ fn jobs(checker: &Checker<'_>) -> Vec<Job> {
         .into_iter()
         .flatten()
         .collect();
-        for shape in (0..SHAPES.len()).filter(|&shape| checker.takes(i, shape)) {
-            let index = shape as u32;
+        for (index, shape) in (0u32..).zip(0..SHAPES.len()).filter(|&(_, shape)| checker.takes(i, shape)) {
             jobs.extend([(operator, index, one::<f32> as One), (operator, index, one::<f64> as One)]);
             // Of the halves' types, one a shape, by turns.
             let some = if checker.thorough {

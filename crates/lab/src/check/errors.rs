@@ -220,7 +220,7 @@ impl Sets<'_> {
                     Slot::Index => Some((0..len).map(|_| draw.below(entries) as f64).collect()),
                     // Of the size of x, so that the sum is like x; nothing where x is peculiar.
                     // A dropout mask, where there is one.
-                    Slot::Mask if turn % 2 == 0 => None,
+                    Slot::Mask if turn.is_multiple_of(2) => None,
                     Slot::Mask => {
                         Some((0..len).map(|_| if draw.below(4) == 0 { 0.0 } else { 4.0 / 3.0 }).collect())
                     }

@@ -89,7 +89,7 @@ fn running(problem: &Problem, sets: &Sets<'_>, old: [&[f64]; 2]) -> [Expected; 2
     let (n, momentum) = (problem.features(), problem.options.momentum);
     let (mut means, mut variances) = (Vec::new(), Vec::new());
     let (mut mean_scales, mut var_scales) = (Vec::new(), Vec::new());
-    for channel in 0..problem.channels() {
+    for (channel, (old_mean, old_var)) in old[0].iter().zip(old[1]).enumerate() {
         let x = || (0..n).map(|j| TwoFloat::from(sets.x[problem.place(channel, j)]));
         let add = |sum: TwoFloat, value: TwoFloat| sum + value;
         let mean = x().fold(TwoFloat::from(0.0), add) / n as f64;
@@ -99,10 +99,10 @@ fn running(problem: &Problem, sets: &Sets<'_>, old: [&[f64]; 2]) -> [Expected; 2
         let scaled: f64 = x().map(|x| ((x - mean).hi() / largest).powi(2)).sum();
         let (std, var) = (largest * (scaled / n as f64).sqrt(), squares / (n - 1) as f64);
         let keep = TwoFloat::new_sub(1.0, momentum);
-        means.push(keep * old[0][channel] + mean * momentum);
-        variances.push(keep * old[1][channel] + var * momentum);
-        mean_scales.push(old[0][channel].abs() + momentum * (mean.hi().abs() + std));
-        var_scales.push(old[1][channel].abs() + momentum * var.hi().abs());
+        means.push(keep * *old_mean + mean * momentum);
+        variances.push(keep * *old_var + var * momentum);
+        mean_scales.push(old_mean.abs() + momentum * (mean.hi().abs() + std));
+        var_scales.push(old_var.abs() + momentum * var.hi().abs());
     }
     let one = |slot, values, scales, bound| Expected { slot, values, scales, bound, rounding: true };
     [one(Slot::RunningMean, means, mean_scales, 8.0), one(Slot::RunningVar, variances, var_scales, 16.0)]

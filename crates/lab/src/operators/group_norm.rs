@@ -4,13 +4,14 @@ use super::by_row;
 use super::oracle::{Names, Reference, Sets};
 use super::types::table;
 use super::{
-    Able, Expected, Extent, Flag, Given, How, Operator, Order, Problem, Signature, Slot, Structure, Tensors, Types,
+    Able, Expected, Extent, Flag, Given, How, Operator, Order, Problem, Signature, Slot, Structure, Tensors,
+    Types,
 };
 use layernorm::reference::{self, Affine, Nchw};
 use layernorm::{
-    Activation, Error, Groups, Images, Instances, Layout, ParamGradients, StatsMut, StatsRef, TensorGradients,
-    group_norm, group_norm_backward, group_norm_backward_in_place, group_norm_in_place, instance_norm,
-    instance_norm_backward, instance_norm_backward_in_place, instance_norm_in_place,
+    Activation, Error, Groups, Images, Instances, Layout, ParamGradients, StatsMut, StatsRef,
+    TensorGradients, group_norm, group_norm_backward, group_norm_backward_in_place, group_norm_in_place,
+    instance_norm, instance_norm_backward, instance_norm_backward_in_place, instance_norm_in_place,
 };
 
 /// Group norm.
@@ -55,9 +56,8 @@ fn expected(problem: &Problem, given: &Given) -> Vec<Expected> {
     let sets = Sets { ..by_row::sets(problem, given, true, &at) };
     sets.expected(given, Names::USUAL, || {
         // The reference has channels first.
-        let gather = |of: &[f64]| -> Vec<f64> {
-            (0..of.len()).map(|i| of[problem.place(i / n, i % n)]).collect()
-        };
+        let gather =
+            |of: &[f64]| -> Vec<f64> { (0..of.len()).map(|i| of[problem.place(i / n, i % n)]).collect() };
         let scatter = |of: &[f64]| {
             let mut to = vec![0.0; of.len()];
             of.iter().enumerate().for_each(|(i, value)| to[problem.place(i / n, i % n)] = *value);

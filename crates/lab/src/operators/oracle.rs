@@ -19,6 +19,8 @@ pub struct Given {
     pub round: fn(f64) -> f64,
     /// Half the distance from 1 to the next number of the residual's type, in units of that of sums.
     residual_unit: f64,
+    /// The smallest number of the residual's type.
+    residual_tiny: f64,
     /// The largest number of the residual's type.
     residual_largest: f64,
     /// That half of the type of sums.
@@ -36,6 +38,7 @@ impl Given {
             round_sum: |value| <Acc<T>>::narrow(value).widen(),
             round: |value| T::R::narrow(<Acc<T>>::narrow(value).widen()).widen(),
             residual_unit: T::R::UNIT / <Acc<T> as Number>::UNIT,
+            residual_tiny: T::R::TINY,
             residual_largest: T::R::LARGEST,
             unit: <Acc<T> as Number>::UNIT,
         }
@@ -46,7 +49,8 @@ impl Given {
         let numbers = of.values.iter().zip(&of.scales);
         let lacks = numbers.map(|(value, scale)| {
             let size = value.hi().abs();
-            let lacks = scale * of.bound + self.residual_unit * size;
+            let rounded = self.residual_unit * size + self.residual_tiny / 2.0 / self.unit;
+            let lacks = scale * of.bound + rounded;
             if size + lacks * self.unit < self.residual_largest { lacks } else { f64::INFINITY }
         });
         lacks.collect()
@@ -263,12 +267,12 @@ impl Sets<'_> {
         let (mut y_scales, mut dx_scales, mut mean_scales) = (vec![0.0; numbers], vec![0.0; numbers], vec![]);
         let mut sums = [vec![0.0; dweight.len()], vec![0.0; dbias.len()]];
         let upstream = |at: usize| self.upstream.map_or(0.0, |upstream| upstream[at].abs());
-        for set in 0..sets {
+        for (set, r) in rstd.iter().enumerate().take(sets) {
             let places = || (0..n).map(|j| (self.at)(set, j));
             let largest = places().fold(0.0, |max: f64, (at, _)| max.max(x_hat[at].abs()));
             // Scaled, because squares vanish where eps is far above the variance.
             let mean_square = places().map(|(at, _)| (x_hat[at] / largest).powi(2)).sum::<f64>() / n as f64;
-            let r = rstd[set].hi();
+            let r = r.hi();
             mean_scales.push(if largest == 0.0 { 0.0 } else { largest * mean_square.sqrt() / r });
             for (at, unit) in places() {
                 y_scales[at] = self.weight(unit).abs() * spread(x_hat[at]);

@@ -190,18 +190,13 @@ impl Problem {
         Ok(Self { shape: shape.to_vec(), options, structure, axis })
     }
 
-    /// A matrix whose rows are normalised.
-    pub fn matrix(rows: usize, features: usize, eps: f64) -> Self {
-        let options = Options { eps, ..Options::default() };
-        Self { shape: vec![rows, features], options, structure: Structure::Rows, axis: 1 }
-    }
-
     /// `sets` sets of `n` numbers that are normalised together, as the operator's input has them: the shape that
     /// comes nearest. `turn` varies what can be varied.
     pub fn of_sets(operator: &Operator, sets: usize, n: usize, options: Options, turn: usize) -> Self {
         // Divided by one of the first small numbers that divide it, by turns.
         let part = |whole: usize| {
-            let by: Vec<usize> = [1, 2, 3, 4, 5, 7, 8].into_iter().filter(|by| whole % by == 0).collect();
+            let by: Vec<usize> =
+                [1, 2, 3, 4, 5, 7, 8].into_iter().filter(|by| whole.is_multiple_of(*by)).collect();
             by[turn % by.len()]
         };
         let structure = operator.structure;
@@ -217,7 +212,7 @@ impl Problem {
                 let tokens = part(sets);
                 (vec![sets / tokens, tokens, n], 2)
             }
-            Structure::Units if turn % 2 == 0 => (vec![sets, n], 0),
+            Structure::Units if turn.is_multiple_of(2) => (vec![sets, n], 0),
             Structure::Units => (vec![part(n), sets, n / part(n)], 1),
             Structure::Groups => {
                 let (groups, channels) = (part(sets), part(n));

@@ -9,8 +9,6 @@ use std::ops::Add;
 
 /// Anything that a tensor holds, as a number.
 pub trait Number: Copy + Default + Debug + PartialEq + Send + Sync + 'static {
-    /// The name in reports.
-    const NAME: &'static str;
     /// Half the distance from 1 to the next number.
     const UNIT: f64;
     /// The smallest positive number.
@@ -33,7 +31,6 @@ pub trait Float: Number + Element<Acc: Number + Real + Add<Output = <Self as Ele
 macro_rules! number {
     ($t:ident, $dtype:ident, $narrow:expr, $widen:expr) => {
         impl Number for $t {
-            const NAME: &'static str = stringify!($t);
             #[allow(clippy::unnecessary_cast, clippy::cast_lossless, reason = "in one of the two types")]
             const UNIT: f64 = $widen($t::EPSILON) / 2.0;
             const TINY: f64 = $widen($t::from_bits(1));
@@ -82,7 +79,6 @@ number!(bf16, BF16, |value| bf16::from_f32(odd(value)), bf16::to_f64_const);
 
 /// An index, for the operators that pick parameters by one.
 impl Number for usize {
-    const NAME: &'static str = "index";
     const UNIT: f64 = 0.0;
     const TINY: f64 = 1.0;
     const LARGEST: f64 = 9_007_199_254_740_992.0;
