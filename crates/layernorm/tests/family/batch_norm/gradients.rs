@@ -4,6 +4,7 @@ use super::problem::{Problem, Random, Which, at};
 use layernorm::Level;
 
 #[test]
+#[cfg_attr(miri, ignore = "it compares numbers, and takes no way that the others do not take")]
 fn gradients_are_those_of_finite_differences() {
     let mut random = Random(30);
     let which =

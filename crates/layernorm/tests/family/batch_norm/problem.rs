@@ -350,8 +350,12 @@ pub(crate) fn assert_same<E: Kind + Debug>(what: &str, left: &Results<E>, right:
 /// Every way to run a problem that must show in no bit.
 pub(crate) fn ways() -> Vec<(String, How<'static>)> {
     let mut ways = vec![];
-    for level in Level::available() {
-        for (apart, in_place) in [(0, false), (0, true), (3, false), (17, true)] {
+    // One level under Miri: the last, whose registers are the widest.
+    let levels: Vec<_> = Level::available().collect();
+    for level in levels.into_iter().rev().take(if cfg!(miri) { 1 } else { usize::MAX }) {
+        let placed: &[_] =
+            if cfg!(miri) { &[(3, true)] } else { &[(0, false), (0, true), (3, false), (17, true)] };
+        for (apart, in_place) in placed.iter().copied() {
             ways.push((
                 format!("{level}, {apart} apart, in place {in_place}"),
                 How { apart, in_place, ..at(level) },
@@ -366,7 +370,10 @@ pub(crate) fn ways() -> Vec<(String, How<'static>)> {
     ways
 }
 
-pub(crate) const SHAPES: [[usize; 3]; 22] = [
+/// Samples, channels, positions. Few under Miri, which is slow: they take every way through the unsafe code.
+pub(crate) const SHAPES: &[[usize; 3]] = if cfg!(miri) { &[[9, 3, 2], [3, 17, 1]] } else { &ALL_SHAPES };
+
+const ALL_SHAPES: [[usize; 3]; 22] = [
     [2, 1, 1],
     [1, 1, 2],
     [1, 3, 5],
