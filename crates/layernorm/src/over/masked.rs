@@ -172,12 +172,13 @@ pub(super) unsafe fn backward<E: Element>(
     // SAFETY: rows of `n` numbers, and there is such a row of statistics.
     unsafe {
         x_hat::<E>(standardise(x_hats.as_mut_ptr(), &order, call.form), call.statistics, level);
+        let in_place = us.as_mut_ptr();
         let saved = call.saved.filter(|_| order.valid > 0).map(|saved| saved.from(row));
         let call_of_row = Backward {
             shape: Shape { rows: 1, features: n, stride: n },
             x: Mixed::Own(Source::at(xs.as_ptr(), n)),
-            dy: Source::at(us.as_ptr(), n),
-            dx: Some(MixedMut::Own(Target::at(us.as_mut_ptr(), n))),
+            dy: Source::at(in_place, n),
+            dx: Some(MixedMut::Own(Target::at(in_place, n))),
             in_place: true,
             weight: Affine::new(None, 1.0),
             form: order.form(call.form),

@@ -217,6 +217,14 @@ const SETTINGS: [Setting; 21] = [
     (&[2, 0, 3], &[1], &[1]),
 ];
 
+/// Settings that take each way; under Miri, small ones.
+fn settings() -> Vec<Setting> {
+    if cfg!(miri) {
+        return vec![(&[2, 3], &[1], &[1]), (&[3, 2], &[0], &[1]), (&[2, 2, 3], &[1, 2], &[0, 1])];
+    }
+    SETTINGS.to_vec()
+}
+
 /// Rows of one setting, one by one, through the reference.
 fn against_reference<T: Number>(case: &Case<T>)
 where
@@ -273,6 +281,7 @@ where
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it compares numbers")]
 fn it_is_the_reference_within_the_bounds() {
     for (seed, (shape, over, affine)) in SETTINGS.into_iter().enumerate() {
         for rms in [false, true] {
@@ -311,7 +320,7 @@ where
 
 #[test]
 fn levels_places_and_saved_statistics_give_the_same_bits() {
-    for (shape, over, affine) in SETTINGS {
+    for (shape, over, affine) in settings() {
         for rms in [false, true] {
             for masked in [false, true] {
                 let case = Case::<f32> { rms, ..Case::new(shape, over, affine, 1) };
@@ -338,6 +347,9 @@ fn strides_do_not_show() {
         {
             let mut case = Case::<f32>::strided(&shape, Some(&strides), over, affine, 4);
             (case.weight, case.bias) = (plain.weight.clone(), plain.bias.clone());
+            if cfg!(miri) && strides != [7, 21, 500] {
+                continue;
+            }
             let places: Vec<[usize; 2]> = (0..360)
                 .map(|i| {
                     let index = [i / 120, i / 6 % 20, i % 6];
@@ -359,7 +371,9 @@ fn strides_do_not_show() {
 /// Bit for bit: trailing axes are the plain functions.
 #[test]
 fn trailing_axes_are_layer_norm() {
-    for (rows, n) in [(1, 1), (5, 7), (20, 300), (0, 4), (9, 1000)] {
+    for (rows, n) in
+        [(1, 1), (5, 7), (20, 300), (0, 4), (9, 1000)].into_iter().take(if cfg!(miri) { 2 } else { 5 })
+    {
         let case = Case::<f32>::new(&[rows, n], &[1], &[1], 2);
         let got = case.run(false, true, Run::default());
         let params = Params { weight: Some(&case.weight[..]), bias: Some(&case.bias), eps: case.eps };
@@ -423,8 +437,9 @@ fn over_groups_it_is_group_norm() {
 
 /// y, dx, dweight and dbias of one masked row of f64, from the formulas.
 #[test]
+#[cfg_attr(miri, ignore = "it compares numbers")]
 fn masks_are_as_defined() {
-    for (shape, over, affine) in SETTINGS {
+    for (shape, over, affine) in settings() {
         for rms in [false, true] {
             let mut case = Case::<f64> { rms, ..Case::new(shape, over, affine, 11) }.masked();
             // One row without any valid number.
@@ -470,7 +485,7 @@ fn masks_are_as_defined() {
 /// Bit for bit: where all is valid, a mask doesn't show; and what is masked doesn't show in the statistics.
 #[test]
 fn masks_take_out() {
-    for (shape, over, affine) in SETTINGS {
+    for (shape, over, affine) in settings() {
         let case = Case::<f32>::new(shape, over, affine, 12);
         let all = Case { mask: Some(vec![true; case.shape.iter().product()]), ..case.clone() };
         let what = format!("{shape:?} {over:?} {affine:?}");
@@ -489,6 +504,7 @@ fn masks_take_out() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it compares numbers")]
 fn finite_differences() {
     for (shape, over, affine) in
         SETTINGS.into_iter().filter(|(shape, ..)| shape.iter().product::<usize>() < 300)

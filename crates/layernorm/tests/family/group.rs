@@ -137,6 +137,11 @@ where
 
 fn shapes() -> Vec<Shape> {
     let mut shapes = vec![];
+    if cfg!(miri) {
+        let few = [(0, 2, 3, 1), (2, 6, 3, 3), (1, 4, 1, 2), (1, 32, 17, 2), (9, 1, 2, 1)];
+        let shape = |(samples, channels, positions, groups)| Shape { samples, channels, positions, groups };
+        return few.map(shape).to_vec();
+    }
     for (channels, groups) in [(1, 1), (2, 1), (4, 2), (6, 3), (6, 6), (7, 7), (12, 2), (33, 3), (64, 32)] {
         for positions in [1, 2, 3, 7, 16, 17, 31, 33, 70] {
             for samples in [0, 1, 2, 9] {
@@ -208,6 +213,7 @@ where
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it compares numbers")]
 fn it_is_the_reference_within_the_bounds() {
     against_reference::<f32>();
     against_reference::<f64>();
@@ -448,6 +454,7 @@ fn one_number_a_group_is_the_bias() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "it compares numbers")]
 fn finite_differences() {
     for activation in [Activation::None, Activation::Silu] {
         let shape = Shape { samples: 2, channels: 4, positions: 3, groups: 2 };
