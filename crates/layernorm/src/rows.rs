@@ -16,8 +16,9 @@ use std::marker::PhantomData;
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a, T> {
-    data: &'a [T],
+    start: *const T,
     shape: Shape,
+    life: PhantomData<&'a [T]>,
 }
 
 /// Rows to write (or to change in place); between two rows nothing is written.
@@ -31,9 +32,19 @@ pub struct Rows<'a, T> {
 /// ```
 #[derive(Debug)]
 pub struct RowsMut<'a, T> {
-    data: &'a mut [T],
+    start: *mut T,
     shape: Shape,
+    life: PhantomData<&'a mut [T]>,
 }
+
+// SAFETY: rows are shared slices by another name.
+unsafe impl<T: Sync> Send for Rows<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Rows<'_, T> {}
+// SAFETY: rows to write are exclusive slices by another name.
+unsafe impl<T: Send> Send for RowsMut<'_, T> {}
+// SAFETY: as above; a shared reference to them only reads.
+unsafe impl<T: Sync> Sync for RowsMut<'_, T> {}
 
 /// A checked shape: `(rows - 1) * stride + features` fits the slice that it was checked against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +101,8 @@ impl<'a, T> Rows<'a, T> {
     /// # Errors
     /// [`Error::Ragged`] if `data` is not a whole number of rows.
     pub fn new(data: &'a [T], features: usize) -> Result<Self, Error> {
-        Ok(Self { data, shape: Shape::contiguous(data.len(), features)? })
+        let shape = Shape::contiguous(data.len(), features)?;
+        Ok(Self { start: data.as_ptr(), shape, life: PhantomData })
     }
 
     /// `rows` rows, `stride` values from the start of one to the start of the next.
@@ -99,7 +111,43 @@ impl<'a, T> Rows<'a, T> {
     /// [`Error::Stride`] if rows overlap, [`Error::Length`] if `data` ends before the last row does,
     /// [`Error::Overflow`] if no slice can be that long.
     pub fn strided(data: &'a [T], rows: usize, features: usize, stride: usize) -> Result<Self, Error> {
-        Ok(Self { data, shape: Shape::strided(data.len(), rows, features, stride)? })
+        let shape = Shape::strided(data.len(), rows, features, stride)?;
+        Ok(Self { start: data.as_ptr(), shape, life: PhantomData })
+    }
+
+    /// `rows` rows, the first at `start`, `stride` values from the start of one to the start of the next. What lies
+    /// between rows is not looked at, and may be somebody else's: part of a matrix whose other columns are being written,
+    /// for which no slice may be made.
+    ///
+    /// # Safety
+    /// During `'a`, the values of each row (not those between rows) lie in one allocation, are initialised, and are
+    /// written by nobody.
+    ///
+    /// # Errors
+    /// [`Error::Stride`] if rows overlap, [`Error::Overflow`] if no memory can be that long.
+    ///
+    /// ```
+    /// use layernorm::Rows;
+    ///
+    /// let x = [1.0f32, 2.0, 9.0, 3.0, 4.0];
+    /// // SAFETY: x has two rows of two, three apart.
+    /// let rows = unsafe { Rows::from_raw(x.as_ptr(), 2, 2, 3)? };
+    /// assert_eq!(rows.row(1), Some(&[3.0, 4.0][..]));
+    /// # Ok::<(), layernorm::Error>(())
+    /// ```
+    pub unsafe fn from_raw(
+        start: *const T,
+        rows: usize,
+        features: usize,
+        stride: usize,
+    ) -> Result<Self, Error> {
+        // That many values fit memory; that they are there is the caller's promise.
+        let shape = Shape::strided(isize::MAX as usize / size_of::<T>().max(1), rows, features, stride);
+        let shape = shape.map_err(|error| match error {
+            Error::Length { .. } => Error::Overflow { rows, stride },
+            other => other,
+        })?;
+        Ok(Self { start, shape, life: PhantomData })
     }
 
     /// Number of rows.
@@ -114,7 +162,10 @@ impl<'a, T> Rows<'a, T> {
 
     /// Row `index`, if there is one.
     pub fn row(&self, index: usize) -> Option<&'a [T]> {
-        (index < self.shape.rows).then(|| &self.data[index * self.shape.stride..][..self.shape.features])
+        // SAFETY: the row lies inside the checked extent, and is there to be read during 'a.
+        (index < self.shape.rows).then(|| unsafe {
+            std::slice::from_raw_parts(self.start.add(index * self.shape.stride), self.shape.features)
+        })
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -122,7 +173,7 @@ impl<'a, T> Rows<'a, T> {
     }
 
     pub(crate) fn source(&self) -> Source<'a, T> {
-        Source { start: self.data.as_ptr(), stride: self.shape.stride, life: PhantomData }
+        Source { start: self.start, stride: self.shape.stride, life: PhantomData }
     }
 }
 
@@ -133,7 +184,7 @@ impl<'a, T> RowsMut<'a, T> {
     /// [`Error::Ragged`] if `data` is not a whole number of rows.
     pub fn new(data: &'a mut [T], features: usize) -> Result<Self, Error> {
         let shape = Shape::contiguous(data.len(), features)?;
-        Ok(Self { data, shape })
+        Ok(Self { start: data.as_mut_ptr(), shape, life: PhantomData })
     }
 
     /// `rows` rows, `stride` values from the start of one to the start of the next.
@@ -142,7 +193,37 @@ impl<'a, T> RowsMut<'a, T> {
     /// Those of [`Rows::strided`].
     pub fn strided(data: &'a mut [T], rows: usize, features: usize, stride: usize) -> Result<Self, Error> {
         let shape = Shape::strided(data.len(), rows, features, stride)?;
-        Ok(Self { data, shape })
+        Ok(Self { start: data.as_mut_ptr(), shape, life: PhantomData })
+    }
+
+    /// As [`Rows::from_raw`], to write.
+    ///
+    /// # Safety
+    /// During `'a`, the values of each row (not those between rows) lie in one allocation, are initialised, and are
+    /// nobody else's to read or write.
+    ///
+    /// # Errors
+    /// Those of [`Rows::from_raw`].
+    ///
+    /// ```
+    /// use layernorm::{Params, RowsMut, Run, layer_norm_in_place};
+    ///
+    /// let mut x = [1.0f32, 3.0, 9.0, 4.0, 2.0];
+    /// // SAFETY: x has two rows of two, three apart, and is borrowed by nobody.
+    /// let rows = unsafe { RowsMut::from_raw(x.as_mut_ptr(), 2, 2, 3)? };
+    /// layer_norm_in_place(rows, Params { eps: 0.0, ..Params::<f32>::default() }, None, Run::default())?;
+    /// assert_eq!(x, [-1.0, 1.0, 9.0, 1.0, -1.0]);
+    /// # Ok::<(), layernorm::Error>(())
+    /// ```
+    pub unsafe fn from_raw(
+        start: *mut T,
+        rows: usize,
+        features: usize,
+        stride: usize,
+    ) -> Result<Self, Error> {
+        // SAFETY: the caller's.
+        let Rows { shape, .. } = unsafe { Rows::from_raw(start.cast_const(), rows, features, stride)? };
+        Ok(Self { start, shape, life: PhantomData })
     }
 
     /// Number of rows.
@@ -157,7 +238,7 @@ impl<'a, T> RowsMut<'a, T> {
 
     /// The same rows, to read.
     pub fn as_rows(&self) -> Rows<'_, T> {
-        Rows { data: self.data, shape: self.shape }
+        Rows { start: self.start, shape: self.shape, life: PhantomData }
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -166,7 +247,7 @@ impl<'a, T> RowsMut<'a, T> {
 
     /// The rows as a source and a target over the same memory: what an operation in place works on.
     pub(crate) fn in_place(self) -> (Source<'a, T>, Target<'a, T>) {
-        let (start, stride) = (self.data.as_mut_ptr(), self.shape.stride);
+        let (start, stride) = (self.start, self.shape.stride);
         (Source { start, stride, life: PhantomData }, Target { start, stride, life: PhantomData })
     }
 
