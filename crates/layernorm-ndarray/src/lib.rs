@@ -1,4 +1,4 @@
-//! Layer normalization and RMS norm of [ndarray](ndarray)'s views, along any axes, in any layout, forward and backward, by
+//! Layer normalization and RMS norm of [ndarray]'s views, along any axes, in any layout, forward and backward, by
 //! the kernels of [`layernorm`].
 //!
 //! ```

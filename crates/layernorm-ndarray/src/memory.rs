@@ -180,7 +180,8 @@ impl<E: Element> Buffer<E> {
     }
 }
 
-/// Between an array and a buffer whose rows are `stride` apart: to the buffer if `GATHER`, else from it.
+/// Between an array and a buffer whose rows are `stride` apart: to the buffer if `GATHER`, else from it; in the order that goes
+/// the shorter way through the array.
 ///
 /// The array's rows and features are a view's, borrowed as the direction asks.
 fn copy<E: Element, const GATHER: bool>(
@@ -188,58 +189,121 @@ fn copy<E: Element, const GATHER: bool>(
     rows: Range<usize>,
     (buffer, stride): (&mut [E], usize),
 ) {
-    assert!(rows.end <= layout.rows() && !layout.shape.contains(&0), "rows {rows:?} of {:?}", layout.shape);
-    for_each_number(layout, rows, stride, |offset, index| {
-        // SAFETY: a row and a feature of the view.
-        unsafe {
-            let number = array.offset(offset);
-            if GATHER { buffer[index] = *number } else { *number = buffer[index] }
-        }
-    });
-}
-
-/// Calls `each` with where a number of these rows is in the array, and where in a buffer of rows `stride` apart; in the
-/// order that goes the shorter way through the array.
-#[inline(always)]
-fn for_each_number(
-    layout: Layout<'_>,
-    rows: Range<usize>,
-    stride: usize,
-    mut each: impl FnMut(isize, usize),
-) {
-    let mut starts = [0; STARTS];
     let (features, (run, step)) = (layout.features(), layout.features_in_a_run());
-    let by_feature = layout.rows_are_closer();
+    assert!(rows.end <= layout.rows() && !layout.shape.contains(&0), "rows {rows:?} of {:?}", layout.shape);
+    assert!(features <= stride && rows.len() * stride <= buffer.len(), "a buffer of {}", buffer.len());
+    let (mut starts, buffer) = ([0; STARTS], buffer.as_mut_ptr());
     for (block, first) in rows.clone().step_by(STARTS).enumerate() {
         let starts = &mut starts[..STARTS.min(rows.end - first)];
         layout.rows_from(first, starts);
-        let buffer = block * STARTS * stride;
-        for first in (0..features).step_by(run) {
-            let to_run = layout.feature(first);
-            if by_feature {
-                let mut offset = to_run;
-                for feature in first..first + run {
-                    for (row, start) in starts.iter().enumerate() {
-                        each(start + offset, buffer + row * stride + feature);
-                    }
-                    offset += step;
+        for feature in (0..features).step_by(run) {
+            // SAFETY: the features of a run, of these rows; the buffer has room for them.
+            unsafe {
+                let array = array.offset(layout.feature(feature));
+                let buffer = buffer.add(block * STARTS * stride + feature);
+                if layout.rows_are_closer() {
+                    across::<E, GATHER>((array, starts), (run, step), (buffer, stride));
+                } else if step == 1 {
+                    along::<E, GATHER>((array, starts), (run, 1), (buffer, stride));
+                } else {
+                    along::<E, GATHER>((array, starts), (run, step), (buffer, stride));
                 }
-            } else {
-                for (row, start) in starts.iter().enumerate() {
-                    let (from, to) = (start + to_run, buffer + row * stride + first);
-                    if step == 1 {
-                        for (offset, index) in (from..).zip(to..to + run) {
-                            each(offset, index);
-                        }
+            }
+        }
+    }
+}
+
+/// One number, this way or that.
+///
+/// # Safety
+/// The array has it and the buffer has room for it.
+#[inline(always)]
+unsafe fn copy_number<E: Copy, const GATHER: bool>(array: *mut E, buffer: *mut E) {
+    // SAFETY: the caller's.
+    unsafe { if GATHER { *buffer = *array } else { *array = *buffer } }
+}
+
+/// Row by row: `run` features of each row, `step` apart.
+///
+/// # Safety
+/// From `array` on there are these rows and features, and from `buffer` on room for them.
+#[inline(always)]
+unsafe fn along<E: Copy, const GATHER: bool>(
+    (array, starts): (*mut E, &[isize]),
+    (run, step): (usize, isize),
+    (buffer, stride): (*mut E, usize),
+) {
+    for (row, start) in starts.iter().enumerate() {
+        // SAFETY: the caller's; where there is no feature, nothing is read.
+        unsafe {
+            let (mut array, buffer) = (array.wrapping_offset(*start), buffer.add(row * stride));
+            for feature in 0..run {
+                copy_number::<E, GATHER>(array, buffer.add(feature));
+                array = array.wrapping_offset(step);
+            }
+        }
+    }
+}
+
+/// Rows and features of a square that is turned over in registers.
+const SQUARE: usize = 4;
+
+/// Features that are read at once: as many streams keep the memory busy.
+const STREAMS: usize = 16;
+
+/// Feature by feature: that feature of all rows. Rows that lie side by side go by squares.
+///
+/// # Safety
+/// As [`along`].
+unsafe fn across<E: Element, const GATHER: bool>(
+    (array, starts): (*mut E, &[isize]),
+    (run, step): (usize, isize),
+    (buffer, stride): (*mut E, usize),
+) {
+    let (squares, rest) = (run / SQUARE, run % SQUARE);
+    // After the last feature nothing is read.
+    let of = |feature: usize| array.wrapping_offset((feature as isize).wrapping_mul(step));
+    for first in (0..squares).step_by(STREAMS / SQUARE) {
+        let features = (first..squares.min(first + STREAMS / SQUARE)).map(|square| square * SQUARE);
+        for (group, starts) in starts.chunks(SQUARE).enumerate() {
+            let side_by_side = starts.len() == SQUARE && starts.windows(2).all(|pair| pair[1] - pair[0] == 1);
+            for feature in features.clone() {
+                // SAFETY: the caller's; a feature of rows that lie side by side is one piece of memory.
+                unsafe {
+                    let buffer = buffer.add(group * SQUARE * stride + feature);
+                    if side_by_side {
+                        square::<E, GATHER>((of(feature).offset(starts[0]), step), (buffer, stride));
                     } else {
-                        let mut offset = from;
-                        for index in to..to + run {
-                            each(offset, index);
-                            offset += step;
-                        }
+                        along::<E, GATHER>((of(feature), starts), (SQUARE, step), (buffer, stride));
                     }
                 }
             }
         }
+    }
+    let done = squares * SQUARE;
+    // SAFETY: the caller's.
+    unsafe { along::<E, GATHER>((of(done), starts), (rest, step), (buffer.add(done), stride)) }
+}
+
+/// Four rows that lie side by side, and four features.
+///
+/// # Safety
+/// As [`along`].
+#[inline(always)]
+unsafe fn square<E: Element, const GATHER: bool>(
+    (array, step): (*mut E, isize),
+    (buffer, stride): (*mut E, usize),
+) {
+    let by_feature = |feature: usize| array.wrapping_offset(feature as isize * step).cast::<[E; SQUARE]>();
+    let by_row = |row: usize| buffer.wrapping_add(row * stride).cast::<[E; SQUARE]>();
+    let mut numbers = [[E::default(); SQUARE]; SQUARE];
+    for (i, line) in numbers.iter_mut().enumerate() {
+        // SAFETY: the caller's: a feature of four rows, or four features of a row.
+        *line = unsafe { if GATHER { by_feature(i).read() } else { by_row(i).read() } };
+    }
+    let turned: [[E; SQUARE]; SQUARE] = std::array::from_fn(|i| std::array::from_fn(|j| numbers[j][i]));
+    for (i, line) in turned.into_iter().enumerate() {
+        // SAFETY: as above.
+        unsafe { if GATHER { by_row(i).write(line) } else { by_feature(i).write(line) } }
     }
 }

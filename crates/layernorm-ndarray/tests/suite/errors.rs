@@ -3,6 +3,9 @@
 use super::*;
 use ndarray::{Array1, Array2, Array3};
 
+/// What nobody computes.
+const WRONG: f32 = -77.0;
+
 /// Arrays full of sentinels, so that a write would show.
 struct Arrays {
     x: Array3<f32>,
@@ -13,14 +16,14 @@ struct Arrays {
 
 impl Arrays {
     fn new(shape: (usize, usize, usize), rows: usize, sums: usize) -> Self {
-        let sentinels = Array3::from_elem(shape, SENTINEL as f32);
+        let sentinels = Array3::from_elem(shape, WRONG);
         let mut stats = Stats::new(rows);
-        [&mut stats.m, &mut stats.c, &mut stats.rstd].into_iter().for_each(|of| of.fill(SENTINEL as f32));
+        [&mut stats.m, &mut stats.c, &mut stats.rstd].into_iter().for_each(|of| of.fill(WRONG));
         Self {
             x: sentinels.clone(),
             y: sentinels,
             stats,
-            sums: [(); 2].map(|()| Array1::from_elem(sums, SENTINEL as f32)),
+            sums: [(); 2].map(|()| Array1::from_elem(sums, WRONG)),
         }
     }
 
@@ -55,14 +58,13 @@ impl Arrays {
         errors.push(ours::rms_norm_backward(x_view, x_view, norm(), rstd, gradients, run));
         errors.push(ours::layer_norm_backward_in_place(x_view, x.view_mut(), norm(), saved, params!(), run));
         errors.push(ours::rms_norm_backward_in_place(x_view, x.view_mut(), norm(), rstd, params!(), run));
-        let sentinel = SENTINEL as f32;
         for numbers in [x.iter(), y.iter()] {
-            assert!(numbers.copied().all(|number| number == sentinel), "an array was written to");
+            assert!(numbers.copied().all(|number| number == WRONG), "an array was written to");
         }
         for numbers in [&stats.m, &stats.c, &stats.rstd] {
-            assert!(numbers.iter().all(|&number| number == sentinel), "statistics were written to");
+            assert!(numbers.iter().all(|&number| number == WRONG), "statistics were written to");
         }
-        assert!(sums.iter().flatten().all(|&number| number == sentinel), "a gradient was written to");
+        assert!(sums.iter().flatten().all(|&number| number == WRONG), "a gradient was written to");
         let mut errors = errors.into_iter().map(|error| error.expect_err("an error"));
         let first = errors.next().expect("one");
         let same = |error: &Error| std::mem::discriminant(error) == std::mem::discriminant(&first);
@@ -151,8 +153,8 @@ fn shapes() {
     let norm = || Norm::<f32>::over(Axis(0));
     for bad in [(4, 3), (3, 5), (1, 4), (0, 0)] {
         let expected = |what| Err(Error::Shape { what, got: vec![bad.0, bad.1], x: vec![3, 4] });
-        let mut other = Array2::from_elem(bad, SENTINEL as f32);
-        let (read, mut dx) = (other.clone(), Array2::from_elem((3, 4), SENTINEL as f32));
+        let mut other = Array2::from_elem(bad, WRONG);
+        let (read, mut dx) = (other.clone(), Array2::from_elem((3, 4), WRONG));
         use layernorm_ndarray as ours;
         assert_eq!(ours::layer_norm(x.view(), norm(), other.view_mut(), None, run), expected("y"));
         assert_eq!(ours::rms_norm(x.view(), norm(), other.view_mut(), None, run), expected("y"));
@@ -171,7 +173,7 @@ fn shapes() {
         let (dy, n) = (other.view_mut(), norm());
         assert_eq!(ours::rms_norm_backward_in_place(x.view(), dy, n, None, None, run), expected("dy"));
         assert!(ours::layer_norm_backward_arrays(x.view(), read.view(), norm(), run).is_err());
-        assert!(other.iter().chain(&dx).all(|&number| number == SENTINEL as f32), "written to");
+        assert!(other.iter().chain(&dx).all(|&number| number == WRONG), "written to");
     }
     // Arrays of any dimension may have another one at run time.
     let (x, mut y) = (x.into_dyn(), Array1::<f32>::zeros(12).into_dyn());

@@ -25,6 +25,7 @@ trait Number: Element {
 
 macro_rules! number {
     ($($t:ty, $new:expr);*) => {$(impl Number for $t {
+        #[allow(clippy::cast_possible_truncation, reason = "rounding is what is wanted")]
         fn new(value: f64) -> Self {
             $new(value)
         }
@@ -270,7 +271,7 @@ impl Case {
         assert_bits(&rows(&new.view(), &self.axes), &y_rows, &what("a new array"));
 
         // Backward: with statistics and all gradients, in place, and dx alone.
-        let saved = Some(&saved).filter(|_| self.first_row % 2 == 0);
+        let saved = Some(&saved).filter(|_| self.first_row.is_multiple_of(2));
         let mut got = before.clone();
         kind.backward(
             [laid_x.view(), laid_dy.view()],
@@ -300,14 +301,11 @@ impl Case {
     }
 
     /// Where dweight and dbias go.
-    fn sums<'a, A: Number>(
+    fn sums<'a, A: Number + layernorm::Real>(
         &self,
         of: &'a mut [Vec<A>; 2],
         workspace: &'a mut Workspace<A>,
-    ) -> Option<ParamGradients<'a, A>>
-    where
-        A: layernorm::Real,
-    {
+    ) -> Option<ParamGradients<'a, A>> {
         let [dweight, dbias] = of;
         let view = |numbers: &'a mut Vec<A>| {
             ArrayViewMutD::from_shape(IxDyn(&[numbers.len()]), numbers).expect("1-D")

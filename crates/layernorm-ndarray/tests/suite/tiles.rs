@@ -6,6 +6,7 @@ const SHAPES: [([usize; 3], usize); 4] =
     [([4, 2050, 17], 1), ([2, 3, 1100], 1), ([2, 5, 5000], 0), ([3, 600, 70], 1)];
 
 #[test]
+#[cfg_attr(miri, ignore = "hours; threads.rs has tiles that Miri sees")]
 fn totals_of_tiles_join_as_those_of_one_call() {
     for (shape, axis) in SHAPES {
         let lies = [Lie::c(3), Lie::fortran(3), Lie::order(&[1, 2, 0]), Lie::steps(&[1, -1, 1])];
