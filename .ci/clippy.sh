@@ -7,4 +7,6 @@ say cargo clippy --locked -p layernorm-candle --all-targets -- -D warnings
 # Features unify across a workspace, so each combination that a user can have is looked at by itself.
 say cargo clippy --locked -p layernorm --no-default-features --all-targets -- -D warnings
 say cargo clippy --locked -p layernorm --all-features --all-targets -- -D warnings
+say cargo clippy --locked -p layernorm-ndarray --no-default-features --all-targets -- -D warnings
+say cargo clippy --locked -p layernorm-ndarray --all-features --all-targets -- -D warnings
 say cargo clippy --locked -p layernorm-lab --no-default-features --all-targets -- -D warnings

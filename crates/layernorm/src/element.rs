@@ -30,7 +30,7 @@ use half::{bf16, f16};
 /// assert_eq!(y.map(f32::from), [-2.0, 2.0, -2.0, 2.0]);
 /// # Ok::<(), layernorm::Error>(())
 /// ```
-pub trait Element: Copy + Send + Sync + std::fmt::Debug + private::Stored + 'static {
+pub trait Element: Copy + Default + Send + Sync + std::fmt::Debug + private::Stored + 'static {
     /// The type of sums and statistics: f64 for f64, f32 for all others.
     type Acc: Real;
 }

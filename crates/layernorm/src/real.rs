@@ -10,7 +10,7 @@ use crate::Element;
 /// }
 /// assert_eq!(unit_roundoff::<f32>(), 2f64.powi(-24));
 /// ```
-pub trait Real: Element<Acc = Self> + PartialOrd + private::Number {
+pub trait Real: Element<Acc = Self> + PartialOrd + std::ops::AddAssign + private::Number {
     /// u: half the distance from 1 to the next number, the relative error of one rounding.
     const UNIT_ROUNDOFF: f64;
     /// The largest finite number.

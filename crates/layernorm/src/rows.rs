@@ -16,9 +16,10 @@ use std::marker::PhantomData;
 /// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a, T> {
-    data: &'a [T],
+    start: *const T,
     shape: Shape,
     groups: Groups,
+    life: PhantomData<&'a [T]>,
 }
 
 /// Rows to write (or to change in place); between two rows nothing is written.
@@ -32,10 +33,20 @@ pub struct Rows<'a, T> {
 /// ```
 #[derive(Debug)]
 pub struct RowsMut<'a, T> {
-    data: &'a mut [T],
+    start: *mut T,
     shape: Shape,
     groups: Groups,
+    life: PhantomData<&'a mut [T]>,
 }
+
+// SAFETY: rows are shared slices by another name.
+unsafe impl<T: Sync> Send for Rows<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for Rows<'_, T> {}
+// SAFETY: rows to write are exclusive slices by another name.
+unsafe impl<T: Send> Send for RowsMut<'_, T> {}
+// SAFETY: as above; a shared reference to them only reads.
+unsafe impl<T: Sync> Sync for RowsMut<'_, T> {}
 
 /// A checked shape: `(rows - 1) * stride + features` fits the slice that it was checked against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +136,8 @@ impl<'a, T> Rows<'a, T> {
     /// # Errors
     /// [`Error::Ragged`] if `data` is not a whole number of rows.
     pub fn new(data: &'a [T], features: usize) -> Result<Self, Error> {
-        Ok(Self { data, shape: Shape::contiguous(data.len(), features)?, groups: Groups::NONE })
+        let shape = Shape::contiguous(data.len(), features)?;
+        Ok(Self { start: data.as_ptr(), shape, groups: Groups::NONE, life: PhantomData })
     }
 
     /// `rows` rows, `stride` values from the start of one to the start of the next.
@@ -135,7 +147,7 @@ impl<'a, T> Rows<'a, T> {
     /// [`Error::Overflow`] if no slice can be that long.
     pub fn strided(data: &'a [T], rows: usize, features: usize, stride: usize) -> Result<Self, Error> {
         let shape = Shape::strided(data.len(), rows, features, stride)?;
-        Ok(Self { data, shape, groups: Groups::NONE })
+        Ok(Self { start: data.as_ptr(), shape, groups: Groups::NONE, life: PhantomData })
     }
 
     /// The heads of some tokens, as they lie in a buffer of more: a row is a head, and row `token * heads + head`
@@ -155,19 +167,55 @@ impl<'a, T> Rows<'a, T> {
     /// [`Error::Overflow`] if no slice can be that long.
     pub fn heads(data: &'a [T], heads: Heads) -> Result<Self, Error> {
         let (shape, groups) = heads.rows(data.len())?;
-        Ok(Self { data: data.get(heads.offset..).unwrap_or_default(), shape, groups })
+        let start = data.get(heads.offset..).unwrap_or_default().as_ptr();
+        Ok(Self { start, shape, groups, life: PhantomData })
     }
 
     /// Row `first`, and every row that is a multiple of `step` after it: of groups of `step` rows, if of groups.
     pub(crate) fn every(self, first: usize, step: usize) -> Self {
-        let Self { data, shape, groups } = self;
-        let shape = Shape { rows: shape.rows / step, stride: groups.step(step, shape.stride), ..shape };
-        let start = self.shape.stride.saturating_mul(first);
-        Self { data: data.get(start..).unwrap_or_default(), shape, groups: Groups::NONE }
+        let Self { start, shape, groups, life } = self;
+        let of = Shape { rows: shape.rows / step, stride: groups.step(step, shape.stride), ..shape };
+        let start = start.wrapping_add(shape.stride.saturating_mul(first));
+        Self { start, shape: of, groups: Groups::NONE, life }
     }
 
     pub(crate) fn groups(&self) -> Groups {
         self.groups
+    }
+
+    /// `rows` rows, the first at `start`, `stride` values from the start of one to the start of the next. What lies
+    /// between rows is not looked at, and may be somebody else's: part of a matrix whose other columns are being written,
+    /// for which no slice may be made.
+    ///
+    /// # Safety
+    /// During `'a`, the values of each row (not those between rows) lie in one allocation, are initialised, and are
+    /// written by nobody.
+    ///
+    /// # Errors
+    /// [`Error::Stride`] if rows overlap, [`Error::Overflow`] if no memory can be that long.
+    ///
+    /// ```
+    /// use layernorm::Rows;
+    ///
+    /// let x = [1.0f32, 2.0, 9.0, 3.0, 4.0];
+    /// // SAFETY: x has two rows of two, three apart.
+    /// let rows = unsafe { Rows::from_raw(x.as_ptr(), 2, 2, 3)? };
+    /// assert_eq!(rows.row(1), Some(&[3.0, 4.0][..]));
+    /// # Ok::<(), layernorm::Error>(())
+    /// ```
+    pub unsafe fn from_raw(
+        start: *const T,
+        rows: usize,
+        features: usize,
+        stride: usize,
+    ) -> Result<Self, Error> {
+        // That many values fit memory; that they are there is the caller's promise.
+        let shape = Shape::strided(isize::MAX as usize / size_of::<T>().max(1), rows, features, stride);
+        let shape = shape.map_err(|error| match error {
+            Error::Length { .. } => Error::Overflow { rows, stride },
+            other => other,
+        })?;
+        Ok(Self { start, shape, groups: Groups::NONE, life: PhantomData })
     }
 
     /// Number of rows.
@@ -182,22 +230,27 @@ impl<'a, T> Rows<'a, T> {
 
     /// Row `index`, if there is one.
     pub fn row(&self, index: usize) -> Option<&'a [T]> {
-        let start = || self.groups.start(index, self.shape.stride);
-        (index < self.shape.rows).then(|| &self.data[start()..][..self.shape.features])
+        // SAFETY: the row lies inside the checked extent, and is there to be read during 'a.
+        (index < self.shape.rows).then(|| unsafe {
+            let start = self.start.add(self.groups.start(index, self.shape.stride));
+            std::slice::from_raw_parts(start, self.shape.features)
+        })
     }
 
     pub(crate) fn shape(&self) -> Shape {
         self.shape
     }
 
-    /// All numbers, those between rows too.
+    /// All numbers, those between rows too, which must be as good as the others.
     pub(crate) fn data(&self) -> &'a [T] {
-        self.data
+        let Shape { rows, features, stride } = self.shape;
+        let len = rows.checked_sub(1).map_or(0, |last| last * stride + features);
+        // SAFETY: the extent was checked.
+        unsafe { std::slice::from_raw_parts(self.start, len) }
     }
 
     pub(crate) fn source(&self) -> Source<'a, T> {
-        let (start, stride) = (self.data.as_ptr(), self.shape.stride);
-        Source { start, stride, groups: self.groups, life: PhantomData }
+        Source { start: self.start, stride: self.shape.stride, groups: self.groups, life: PhantomData }
     }
 }
 
@@ -208,7 +261,7 @@ impl<'a, T> RowsMut<'a, T> {
     /// [`Error::Ragged`] if `data` is not a whole number of rows.
     pub fn new(data: &'a mut [T], features: usize) -> Result<Self, Error> {
         let shape = Shape::contiguous(data.len(), features)?;
-        Ok(Self { data, shape, groups: Groups::NONE })
+        Ok(Self { start: data.as_mut_ptr(), shape, groups: Groups::NONE, life: PhantomData })
     }
 
     /// `rows` rows, `stride` values from the start of one to the start of the next.
@@ -217,7 +270,37 @@ impl<'a, T> RowsMut<'a, T> {
     /// Those of [`Rows::strided`].
     pub fn strided(data: &'a mut [T], rows: usize, features: usize, stride: usize) -> Result<Self, Error> {
         let shape = Shape::strided(data.len(), rows, features, stride)?;
-        Ok(Self { data, shape, groups: Groups::NONE })
+        Ok(Self { start: data.as_mut_ptr(), shape, groups: Groups::NONE, life: PhantomData })
+    }
+
+    /// As [`Rows::from_raw`], to write.
+    ///
+    /// # Safety
+    /// During `'a`, the values of each row (not those between rows) lie in one allocation, are initialised, and are
+    /// nobody else's to read or write.
+    ///
+    /// # Errors
+    /// Those of [`Rows::from_raw`].
+    ///
+    /// ```
+    /// use layernorm::{Params, RowsMut, Run, layer_norm_in_place};
+    ///
+    /// let mut x = [1.0f32, 3.0, 9.0, 4.0, 2.0];
+    /// // SAFETY: x has two rows of two, three apart, and is borrowed by nobody.
+    /// let rows = unsafe { RowsMut::from_raw(x.as_mut_ptr(), 2, 2, 3)? };
+    /// layer_norm_in_place(rows, Params { eps: 0.0, ..Params::<f32>::default() }, None, Run::default())?;
+    /// assert_eq!(x, [-1.0, 1.0, 9.0, 1.0, -1.0]);
+    /// # Ok::<(), layernorm::Error>(())
+    /// ```
+    pub unsafe fn from_raw(
+        start: *mut T,
+        rows: usize,
+        features: usize,
+        stride: usize,
+    ) -> Result<Self, Error> {
+        // SAFETY: the caller's.
+        let Rows { shape, .. } = unsafe { Rows::from_raw(start.cast_const(), rows, features, stride)? };
+        Ok(Self { start, shape, groups: Groups::NONE, life: PhantomData })
     }
 
     /// Number of rows.
@@ -232,7 +315,7 @@ impl<'a, T> RowsMut<'a, T> {
 
     /// The same rows, to read.
     pub fn as_rows(&self) -> Rows<'_, T> {
-        Rows { data: self.data, shape: self.shape, groups: self.groups }
+        Rows { start: self.start, shape: self.shape, groups: self.groups, life: PhantomData }
     }
 
     /// As [`Rows::heads`].
@@ -241,14 +324,15 @@ impl<'a, T> RowsMut<'a, T> {
     /// Those of [`Rows::heads`].
     pub fn heads(data: &'a mut [T], heads: Heads) -> Result<Self, Error> {
         let (shape, groups) = heads.rows(data.len())?;
-        Ok(Self { data: data.get_mut(heads.offset..).unwrap_or_default(), shape, groups })
+        let start = data.get_mut(heads.offset..).unwrap_or_default().as_mut_ptr();
+        Ok(Self { start, shape, groups, life: PhantomData })
     }
 
     /// As [`Rows::every`].
     pub(crate) fn every(&mut self, first: usize, step: usize) -> RowsMut<'_, T> {
         let Rows { shape, groups, .. } = self.as_rows().every(first, step);
-        let start = self.shape.stride.saturating_mul(first);
-        RowsMut { data: self.data.get_mut(start..).unwrap_or_default(), shape, groups }
+        let start = self.start.wrapping_add(self.shape.stride.saturating_mul(first));
+        RowsMut { start, shape, groups, life: PhantomData }
     }
 
     pub(crate) fn shape(&self) -> Shape {
@@ -257,7 +341,7 @@ impl<'a, T> RowsMut<'a, T> {
 
     /// The rows as a source and a target over the same memory: what an operation in place works on.
     pub(crate) fn in_place(self) -> (Source<'a, T>, Target<'a, T>) {
-        let (start, stride, groups) = (self.data.as_mut_ptr(), self.shape.stride, self.groups);
+        let (start, stride, groups) = (self.start, self.shape.stride, self.groups);
         (
             Source { start, stride, groups, life: PhantomData },
             Target { start, stride, groups, life: PhantomData },

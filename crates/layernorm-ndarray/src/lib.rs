@@ -1,0 +1,70 @@
+//! Layer normalization and RMS norm of [ndarray]'s views, along any axes, in any layout, forward and backward, by
+//! the kernels of [`layernorm`].
+//!
+//! ```
+//! use layernorm_ndarray::{Norm, layer_norm_in_place};
+//! use ndarray::{Axis, array};
+//!
+//! let mut x = array![[1.0f32, 2.0, 3.0], [10.0, 20.0, 60.0]];
+//! layer_norm_in_place(x.view_mut(), Norm::<f32>::over(Axis(1)), None, Default::default())?;
+//! assert!(x.sum_axis(Axis(1)).iter().all(|sum| sum.abs() < 1e-6));
+//! # Ok::<(), layernorm_ndarray::Error>(())
+//! ```
+//!
+//! Elements are f32, f64, or `f16` and `bf16` of the crate `half`. A [`Norm`] says over which [`Axes`], and with which
+//! weight, bias and eps; each index of the other axes is a row, in logical order.
+//!
+//! # Layouts
+//! Every layout gives the same bits, those of the kernels on slices of the same rows: C, Fortran, slices with steps,
+//! reversed or swapped axes, broadcast inputs.
+//!
+//! | the rows | what happens |
+//! |---|---|
+//! | features side by side, rows evenly spaced: contiguous arrays, slices of columns, columns of a Fortran matrix | one call of the kernels on the array's own memory; nothing is copied or allocated |
+//! | features side by side, rows in evenly spaced blocks of 1024 numbers or more: heads and time swapped | one call a block, as above. For dweight and dbias, which are one sum over all rows, as below |
+//! | anything else | some rows at a time are gathered into a buffer of about 128 KiB (16 rows, if those are more), and results scattered. The call allocates the buffer, in a backward pass two of them, for each thread; what already lies as the kernels want it is not copied |
+//!
+//! What lies between the rows of a view is neither read nor written, so one view of a matrix may be normalised while
+//! another part of it is being written.
+//!
+//! # Threads
+//! With the feature `rayon`, rows are split over the threads of the caller's pool where that pays. No bit depends on it.
+//!
+//! # Errors
+//! An [`Error`] carries both shapes, and comes before anything is written. What a caller gives never makes a panic.
+//!
+//! # Files
+//! `norm.rs` and `gradients.rs` are what a caller says, `layer_norm.rs` and `rms_norm.rs` the functions with their formulas.
+//! The rest is the road to the kernels: `views.rs` checks, `layout.rs` finds where rows lie, `forward.rs` and `backward.rs`
+//! choose the way, `memory.rs` (the only unsafe code) makes rows of memory and gathers and scatters, `operator.rs` names the
+//! kernels, `threads.rs` splits tiles.
+
+mod backward;
+mod error;
+mod forward;
+mod gradients;
+mod layer_norm;
+mod layout;
+mod memory;
+mod norm;
+mod operator;
+mod rms_norm;
+mod threads;
+mod views;
+
+pub use error::Error;
+pub use gradients::{ArrayGradients, Gradients, ParamGradients};
+pub use layer_norm::{
+    layer_norm, layer_norm_array, layer_norm_backward, layer_norm_backward_arrays,
+    layer_norm_backward_in_place, layer_norm_in_place,
+};
+pub use norm::{Axes, Norm};
+pub use rms_norm::{
+    rms_norm, rms_norm_array, rms_norm_backward, rms_norm_backward_arrays, rms_norm_backward_in_place,
+    rms_norm_in_place,
+};
+
+/// The code of README.md, run as a test.
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct Readme;
