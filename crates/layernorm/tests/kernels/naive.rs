@@ -76,7 +76,7 @@ fn statistics<E: Stored<Acc = T>, T: Number>(case: &Case<E>, x: &[T]) -> Option<
                 if !(first_time && var < c * c) {
                     break;
                 }
-                m = m + c;
+                m += c;
                 first_time = false;
             }
             if var < T::of(0.0) {
