@@ -6,8 +6,8 @@ use super::{Checker, Equal};
 use crate::error::Error;
 use crate::interrupt;
 use crate::operators::{
-    Acc, Extent, How, Layout, Number, Operator, Problem, Slot, Tensors, Types, View, Wide, WideResidual,
-    differing, with,
+    Acc, Extent, How, Layout, Mode, Number, Operator, Problem, Slot, Tensors, Types, View, Wide,
+    WideResidual, differing, with,
 };
 use crate::report::model::BitCase;
 use half::{bf16, f16};
@@ -422,7 +422,8 @@ impl<T: Types> Bits<'_, T> {
             let (Some(base), Some(got)) = (self.base.get(slot), got.get(slot)) else { continue };
             let (base, got) = (base.widened(), got.widened());
             let whole = self.extent(slot) == Extent::Whole;
-            let must_show = self.operator.able.normalises || self.operator.forward.writes.contains(&slot);
+            let normalises = self.operator.able.normalises && self.problem.options.mode == Mode::Train;
+            let must_show = normalises || self.operator.forward.writes.contains(&slot);
             for row in 0..rows {
                 if whole {
                     let of =

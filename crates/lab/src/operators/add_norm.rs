@@ -91,13 +91,13 @@ fn expected(problem: &Problem, given: &Given, centred: bool) -> Vec<Expected> {
         let values: Vec<TwoFloat> =
             all[dresidual].values.iter().enumerate().map(|(i, value)| *value * mask(i)).collect();
         let scales: Vec<f64> =
-            lacks.iter().enumerate().map(|(i, &lacks)| oracle::times(lacks, mask(i))).collect();
+            lacks.iter().enumerate().map(|(i, &lacks)| oracle::times(lacks, mask(i), 0.0)).collect();
         let bound = 2.0;
         if given.get(Slot::BranchBias).is_some() {
             let (mut sums, mut sizes) = (vec![TwoFloat::from(0.0); n], vec![0.0; n]);
             for (i, (value, scale)) in values.iter().zip(&scales).enumerate() {
                 sums[i % n] += *value;
-                sizes[i % n] += value.hi().abs() + scale * bound;
+                sizes[i % n] = oracle::times(*scale, bound, sizes[i % n] + value.hi().abs());
             }
             let bound = 8.0 + (problem.rows() as f64).max(1.0).log2();
             all.push(Expected {

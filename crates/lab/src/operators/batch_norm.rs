@@ -78,14 +78,15 @@ fn trained(problem: &Problem, given: &Given) -> Vec<Expected> {
     if let (Some(mean), Some(var), true) =
         (given.get(Slot::RunningMean), given.get(Slot::RunningVar), moderate && n > 1)
     {
-        let moved = running(problem, &sets, [mean, var]);
+        let moved = running(problem, &sets, [mean, var], given.largest);
         all.extend(moved);
     }
     all
 }
 
 /// The running statistics, moved by PyTorch's formula. A statistic may err by 8 u of its own scale, and the sum rounds.
-fn running(problem: &Problem, sets: &Sets<'_>, old: [&[f64]; 2]) -> [Expected; 2] {
+/// Nothing is known where the batch's variance, which is a number of the type of sums first, is beyond that's `largest`.
+fn running(problem: &Problem, sets: &Sets<'_>, old: [&[f64]; 2], largest: f64) -> [Expected; 2] {
     let (n, momentum) = (problem.features(), problem.options.momentum);
     let (mut means, mut variances) = (Vec::new(), Vec::new());
     let (mut mean_scales, mut var_scales) = (Vec::new(), Vec::new());
@@ -95,20 +96,22 @@ fn running(problem: &Problem, sets: &Sets<'_>, old: [&[f64]; 2]) -> [Expected; 2
         let mean = x().fold(TwoFloat::from(0.0), add) / n as f64;
         let squares = x().map(|x| (x - mean) * (x - mean)).fold(TwoFloat::from(0.0), add);
         // Scaled, because the smallest numbers' squares vanish.
-        let largest = x().map(|x| (x - mean).hi().abs()).fold(f64::MIN_POSITIVE, f64::max);
-        let scaled: f64 = x().map(|x| ((x - mean).hi() / largest).powi(2)).sum();
-        let (std, var) = (largest * (scaled / n as f64).sqrt(), squares / (n - 1) as f64);
+        let furthest = x().map(|x| (x - mean).hi().abs()).fold(f64::MIN_POSITIVE, f64::max);
+        let scaled: f64 = x().map(|x| ((x - mean).hi() / furthest).powi(2)).sum();
+        let (std, var) = (furthest * (scaled / n as f64).sqrt(), squares / (n - 1) as f64);
         let keep = TwoFloat::new_sub(1.0, momentum);
         means.push(keep * *old_mean + mean * momentum);
         variances.push(keep * *old_var + var * momentum);
         mean_scales.push(old_mean.abs() + momentum * (mean.hi().abs() + std));
-        var_scales.push(old_var.abs() + momentum * var.hi().abs());
+        let moved = old_var.abs() + momentum * var.hi().abs();
+        var_scales.push(if var.hi() < largest * (1.0 - 1e-6) { moved } else { f64::INFINITY });
     }
     let one = |slot, values, scales, bound| Expected { slot, values, scales, bound, rounding: true };
     [one(Slot::RunningMean, means, mean_scales, 8.0), one(Slot::RunningVar, variances, var_scales, 16.0)]
 }
 
-/// By the running statistics, in double-double arithmetic whatever the type.
+/// By the running statistics, in double-double arithmetic whatever the type. Nothing is known where x_hat itself, or the
+/// difference that it is made of, is out of range.
 fn evaluated(problem: &Problem, given: &Given) -> Vec<Expected> {
     let (mean, var) = (given.all(Slot::RunningMean), given.all(Slot::RunningVar));
     let (x, dy) = (given.all(Slot::X), given.get(Slot::Dy));
@@ -127,13 +130,18 @@ fn evaluated(problem: &Problem, given: &Given) -> Vec<Expected> {
         let (w, b) = (own(weight, 1.0, channel), own(bias, 0.0, channel));
         for j in 0..problem.features() {
             let at = problem.place(channel, j);
-            let x_hat = TwoFloat::new_sub(x[at], mean[channel]) * r;
+            let difference = TwoFloat::new_sub(x[at], mean[channel]);
+            let x_hat = difference * r;
             let size = x_hat.hi().abs().max(1.0);
-            (y[at], y_scales[at]) = (x_hat * w + b, w.abs() * size);
+            let in_range = |of: TwoFloat| of.hi().abs() < given.largest * (1.0 - 1e-6);
+            let known = in_range(difference) && in_range(x_hat);
+            y[at] = x_hat * w + b;
+            y_scales[at] = if known { w.abs() * size } else { f64::INFINITY };
             let Some(dy) = dy.map(|dy| dy[at]) else { continue };
             dx[at] = r * w * dy;
             dx_scales[at] = dx[at].hi().abs();
-            let terms = [(x_hat * dy, dy.abs() * size), (dy.into(), dy.abs())];
+            let of_weight = if known && in_range(x_hat * dy) { dy.abs() * size } else { f64::INFINITY };
+            let terms = [(x_hat * dy, of_weight), (dy.into(), dy.abs())];
             for (i, (term, scale)) in terms.into_iter().enumerate() {
                 let units = sums[i].len();
                 if units > 0 {

@@ -131,16 +131,20 @@ fn expected(problem: &Problem, given: &Given, centred: bool) -> Vec<Expected> {
 fn branch(given: &Given, unit: &dyn Fn(usize) -> usize, dout: &[TwoFloat], lacks: &[f64]) -> [Expected; 2] {
     let (x, gate) = (given.all(Slot::X), given.all(Slot::Gate));
     let dx: Vec<TwoFloat> = dout.iter().enumerate().map(|(i, dout)| *dout * gate[unit(i)]).collect();
-    let dx_scales = (0..x.len()).map(|i| dx[i].hi().abs() + oracle::times(lacks[i], gate[unit(i)]));
+    let dx_scales = (0..x.len()).map(|i| oracle::times(lacks[i], gate[unit(i)], dx[i].hi().abs()));
     let (mut sums, mut scales, mut lacking) =
         (vec![TwoFloat::from(0.0); gate.len()], vec![0.0; gate.len()], vec![0.0; gate.len()]);
     for (i, dout) in dout.iter().enumerate() {
         sums[unit(i)] += *dout * x[i];
         scales[unit(i)] += (dout.hi() * x[i]).abs();
-        lacking[unit(i)] += oracle::times(lacks[i], x[i]);
+        lacking[unit(i)] = oracle::times(lacks[i], x[i], lacking[unit(i)]);
     }
     let bound = 8.0 + (x.len() as f64 / gate.len().max(1) as f64).max(1.0).log2();
-    let scales = scales.iter().zip(lacking).map(|(scale, lacking)| scale + lacking / bound).collect();
+    let scales = scales
+        .iter()
+        .zip(lacking)
+        .map(|(scale, lacking)| oracle::times(lacking, 1.0 / bound, *scale))
+        .collect();
     [
         Expected { slot: Slot::Dx, scales: dx_scales.collect(), values: dx, bound: 2.0, rounding: true },
         Expected { slot: Slot::Dgate, values: sums, scales, bound, rounding: false },

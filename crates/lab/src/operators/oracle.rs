@@ -23,6 +23,8 @@ pub struct Given {
     residual_tiny: f64,
     /// The largest number of the residual's type.
     residual_largest: f64,
+    /// The largest number of the type of sums.
+    pub largest: f64,
     /// That half of the type of sums.
     unit: f64,
 }
@@ -40,6 +42,7 @@ impl Given {
             residual_unit: T::R::UNIT / <Acc<T> as Number>::UNIT,
             residual_tiny: T::R::TINY,
             residual_largest: T::R::LARGEST,
+            largest: <Acc<T> as Number>::LARGEST,
             unit: <Acc<T> as Number>::UNIT,
         }
     }
@@ -317,7 +320,7 @@ impl Sets<'_> {
     }
 }
 
-/// `lacks` times `factor`: where nothing is known, nothing is known of no matter how little of it.
-pub fn times(lacks: f64, factor: f64) -> f64 {
-    if lacks.is_infinite() { lacks } else { lacks * factor.abs() }
+/// `lacks` times `factor`, and what else there is: where nothing is known, nothing is known of no matter how little of it.
+pub fn times(lacks: f64, factor: f64, more: f64) -> f64 {
+    if lacks.is_infinite() { lacks } else { lacks * factor.abs() + more }
 }
