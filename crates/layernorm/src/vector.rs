@@ -89,6 +89,7 @@ macro_rules! instructions_of_x86 {
 }
 
 /// [`Memory`] of a half type, from the level's ways between a register of f32 and one of halves.
+#[cfg(target_arch = "x86_64")]
 macro_rules! halves {
     (
         $level:ty, $t:ty, $v:ty, $widen:ident, $narrow:ident,
