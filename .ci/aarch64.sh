@@ -24,7 +24,7 @@ export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -L /usr/aarch64-linux-gnu"
 # Emulated, so fewer rows; and a level that is not there must fail, not skip.
 export LAYERNORM_TEST_EFFORT=small LAYERNORM_REQUIRE_LEVELS=portable,neon
-test() { say cargo test --release --locked -p layernorm --all-features --target $target "$@"; }
-test --lib --test kernels --test no_alloc --test onnx --test corpus
+tests() { say cargo test --release --locked -p layernorm --all-features --target $target "$@"; }
+tests --lib --test kernels --test no_alloc --test onnx --test corpus
 # Of the rest of the family what this machine can get wrong: the bits.
-test --test family -- bits
+tests --test family -- bits
