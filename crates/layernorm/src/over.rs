@@ -465,7 +465,6 @@ impl<E: Element> OverForward<'_, E> {
                 rounding: Rounding::Once,
                 saved: self.saved.map(|saved| saved.from(rows.start)),
                 add: None,
-                only: None,
             }
         }
     }
@@ -730,7 +729,6 @@ impl<E: Element> OverBackward<'_, E> {
                 rounding: Rounding::Once,
                 saved: None,
                 add: None,
-                only: None,
             }
         };
         let done = call.run(self.statistics, Run::default().with_level(level).with_threads(Threads::One));

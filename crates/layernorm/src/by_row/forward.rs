@@ -23,8 +23,6 @@ pub(crate) struct Forward<'a, E: Element> {
     pub(crate) saved: Option<Columns<Target<'a, E::Acc>>>,
     /// What makes the rows of `x`.
     pub(crate) add: Option<Add<'a, E>>,
-    /// The rows to take, if not all.
-    pub(crate) only: Option<&'a [usize]>,
 }
 
 impl<'a, E: Element> Forward<'a, E> {
@@ -62,7 +60,7 @@ impl<'a, E: Element> Forward<'a, E> {
         let form = Form::new(params.eps, shape.features)?;
         let [weight, bias] = params.affine(shape.features)?;
         let (in_place, rounding) = (false, Rounding::Once);
-        Ok(Self { shape, x, y, in_place, weight, bias, form, rounding, saved, add: None, only: None })
+        Ok(Self { shape, x, y, in_place, weight, bias, form, rounding, saved, add: None })
     }
 
     /// Run the call. (By way of a function that is not generic, so that the loops are compiled in this
@@ -74,7 +72,7 @@ impl<'a, E: Element> Forward<'a, E> {
     pub(crate) fn run_kind<K: Kind>(&self, run: Run) -> Result<(), Error> {
         let level = run.level()?;
         let Shape { features, .. } = self.shape;
-        let rows = self.only.map_or(self.shape.rows, <[usize]>::len);
+        let rows = self.shape.rows;
         if features == 0 {
             return Ok(());
         }
@@ -90,11 +88,6 @@ impl<'a, E: Element> Forward<'a, E> {
 
     fn streams(&self) -> bool {
         !self.in_place && self.shape.bytes::<E>() >= STREAM_FROM
-    }
-
-    /// The row at a position among those to take.
-    fn row(&self, position: usize) -> usize {
-        self.only.map_or(position, |only| only[position])
     }
 }
 
@@ -122,23 +115,22 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let start = rows.start;
-            let mut stage = if streams && call.only.is_none() { Stage::new(call.y, start, n) } else { None };
+            let mut stage = if streams { Stage::new(call.y, start, n) } else { None };
             let stream = streams && stage.is_none();
             let nothing = Normalise::<E, _, _, K> {
-                x: call.x.row(call.row(start)),
-                y: call.y.row(call.row(start)),
+                x: call.x.row(start),
+                y: call.y.row(start),
                 weight: call.weight.of_row(0, &weight),
                 bias: call.bias.of_row(0, &bias),
                 round: false,
                 standardise: Standardise::new(s, Moments::none()),
             };
             let mut write = LastPass::start(s, nothing, n, n, None);
-            for position in rows {
-                let row = call.row(position);
+            for row in rows {
                 let mut x = call.x.row(row);
                 if let Some(add) = &call.add {
                     // Two rows of memory in turn: the last pass over the row before may still read its own.
-                    let wide = add.unrounded.map(|of| of.memory.row(2 * part + position % 2));
+                    let wide = add.unrounded.map(|of| of.memory.row(2 * part + row % 2));
                     let add = add.of_row(row, wide);
                     x = if streams { add.run(s, n, &mut write) } else { add.run(s, n, &mut Nothing) };
                 }
@@ -152,7 +144,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                     }
                     statistics::<E, S, K, _>(s, x, form, &mut Nothing)
                 };
-                if let Some(stage) = stage.as_mut().filter(|_| position > start) {
+                if let Some(stage) = stage.as_mut().filter(|_| row > start) {
                     stage.row_done(s);
                 }
                 let y = stage.as_mut().map_or(call.y.row(row), Stage::slot);

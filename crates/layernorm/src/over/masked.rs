@@ -102,7 +102,6 @@ where
         rounding: Rounding::Once,
         saved: None,
         add: None,
-        only: None,
     }
 }
 
