@@ -24,7 +24,8 @@ pub enum Failure {
 
 impl<T: std::error::Error> From<T> for Failure {
     fn from(error: T) -> Self {
-        Self::Failed(error.to_string())
+        // What some frameworks write below is a backtrace.
+        Self::Failed(error.to_string().lines().next().unwrap_or_default().to_string())
     }
 }
 
@@ -51,7 +52,7 @@ fn run_type<E: Number, B: Backend<E>>(backend: &B, report: &mut Report) {
         report.cases += 1;
         match backend.run(&case) {
             Ok(outputs) => compare(&case, &outputs, report),
-            Err(Failure::Unsupported(reason)) => report.lacks(&case, None, reason),
+            Err(Failure::Unsupported(reason)) => report.lacks(case.operator, reason),
             Err(Failure::Failed(why)) => report.differs(&case, why),
         }
     }
@@ -69,7 +70,7 @@ fn compare<E: Number>(case: &Case<E>, outputs: &Outputs<E>, report: &mut Report)
     for (name, wanted) in &expected.0 {
         let Output::Given { values: wanted, .. } = wanted else { continue };
         match outputs.0.iter().find(|(of, _)| of == name) {
-            Some((_, Output::Lacking(reason))) => report.lacks(case, Some(*name), reason),
+            Some((_, Output::Lacking(reason))) => report.lacks(name, reason),
             Some((_, Output::Given { values, added_to_zeros })) => {
                 match difference(values, wanted, *added_to_zeros) {
                     None => report.same += 1,

@@ -109,7 +109,7 @@ impl fmt::Display for Operator {
             Self::InstanceNorm { layout } => write!(f, "instance_norm{}", lie(layout)),
             Self::BatchNorm { layout, mode: Mode::Frozen } => write!(f, "batch_norm, frozen{}", lie(layout)),
             Self::BatchNorm { layout, mode: Mode::Train(convention) } => {
-                write!(f, "batch_norm, training as {convention:?}{}", lie(layout))
+                write!(f, "batch_norm, training as {}{}", name(convention), lie(layout))
             }
             Self::AdaLayerNorm(scale_is) => write!(f, "ada_layer_norm, scale {scale_is:?}"),
             Self::AdaRmsNorm(scale_is) => write!(f, "ada_rms_norm, scale {scale_is:?}"),
@@ -117,6 +117,18 @@ impl fmt::Display for Operator {
             Self::AddRmsNorm => f.write_str("add_rms_norm"),
             Self::WeightNorm { axis } => write!(f, "weight_norm of axis {axis}"),
         }
+    }
+}
+
+/// Whose formula, without its numbers.
+fn name(convention: Convention) -> &'static str {
+    match convention {
+        Convention::PyTorch { momentum: None } => "PyTorch's average",
+        Convention::PyTorch { .. } => "PyTorch",
+        Convention::Keras { .. } => "Keras",
+        Convention::TfKeras { .. } => "tf.keras",
+        Convention::Flax { .. } => "Flax",
+        Convention::Onnx { .. } => "ONNX",
     }
 }
 

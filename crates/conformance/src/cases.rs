@@ -87,7 +87,7 @@ fn rows() -> Vec<Plan> {
         Operator::AddLayerNorm,
         Operator::AddRmsNorm,
     ];
-    [each(&plain, ROWS), each(&options, ROWS), each(&plain, &[LARGE])].concat()
+    [each(&plain, ROWS), each(&options, ROWS), each(&[Operator::LayerNorm, RMS], &[LARGE])].concat()
 }
 
 fn heads() -> Vec<Plan> {
@@ -108,16 +108,19 @@ fn images() -> Vec<Plan> {
                 Layout::ChannelsFirst => [*samples, *channels, *positions],
                 Layout::ChannelsLast => [*samples, *positions, *channels],
             };
-            let operators = [
-                group(Activation::None),
-                group(Activation::Silu),
-                Operator::InstanceNorm { layout },
+            let by_sample =
+                [group(Activation::None), group(Activation::Silu), Operator::InstanceNorm { layout }];
+            let of_batch = [
                 batch(Mode::Train(Convention::PYTORCH)),
                 batch(Mode::Train(Convention::PyTorch { momentum: None })),
                 batch(Mode::Train(Convention::KERAS)),
                 batch(Mode::Frozen),
             ];
-            plans.extend(each(&operators, &[&shape]));
+            plans.extend(each(&by_sample, &[&shape]));
+            // A matrix lies both ways; all frameworks take its sums in the order of channels last.
+            if *positions > 1 || layout == Layout::ChannelsLast {
+                plans.extend(each(&of_batch, &[&shape]));
+            }
         }
     }
     plans
@@ -151,32 +154,30 @@ enum Count {
     All,
 }
 
+/// From so many numbers on, a case has both parameters; from so many, plain data.
+const LONG: usize = 4096;
+const VERY_LONG: usize = 100_000;
+
 /// The kinds of cases of an operator: parameters that are there or not with plain data, and the data that break with both.
 fn kinds<E: Number>(operator: Operator, len: usize) -> impl Iterator<Item = Kind> {
     use Count::{All, None, One};
-    let large = len > 100_000;
-    let counts: &[[Count; 2]] = match operator {
-        _ if large => &[[All, All]],
-        Operator::ScaleNorm => &[[One, None]],
-        Operator::L2Norm | Operator::QkNorm { norm: HeadNorm::L2, by_head: false } => {
-            &[[None, None], [All, None]]
-        }
-        Operator::QkNorm { by_head: true, .. } => &[[All, None], [All, All]],
-        Operator::AdaLayerNorm(_) | Operator::AdaRmsNorm(_) => &[[All, None], [All, All]],
-        Operator::WeightNorm { .. } => &[[All, None]],
-        _ => &[[None, None], [All, None], [None, All], [One, One], [All, All]],
-    };
     let counts: &[[Count; 2]] = match operator {
         Operator::ScaleNorm => &[[One, None]],
         Operator::L2Norm => &[[None, None]],
-        _ => counts,
+        Operator::QkNorm { norm: HeadNorm::L2, by_head: false } => &[[None, None], [All, None]],
+        Operator::WeightNorm { .. } => &[[All, None]],
+        Operator::QkNorm { by_head: true, .. } | Operator::AdaLayerNorm(_) | Operator::AdaRmsNorm(_) => {
+            &[[All, None], [All, All]]
+        }
+        _ => &[[None, None], [All, None], [None, All], [One, One], [All, All]],
     };
-    let both = counts[counts.len() - 1];
-    let types = if E::IS_HALF { &[false, true][..] } else { &[false] };
-    let data = if large { &[][..] } else { &[Data::Breaking, Data::NotFinite] };
+    let both = counts.len() - 1;
+    let counts = &counts[if len < LONG { 0 } else { both }..];
+    let breaking = if len < VERY_LONG { &[Data::Breaking, Data::NotFinite][..] } else { &[] };
     let plain = counts.iter().map(|counts| (Data::Plain, *counts));
-    let all: Vec<_> = plain.chain(data.iter().map(|data| (*data, both))).collect();
-    all.into_iter().flat_map(move |(data, [weight, bias])| {
+    let breaking = breaking.iter().map(|data| (*data, counts[counts.len() - 1]));
+    let types = if E::IS_HALF { &[false, true][..] } else { &[false] };
+    plain.chain(breaking).flat_map(|(data, [weight, bias])| {
         types.iter().map(move |wide| Kind { data, wide: *wide, weight, bias })
     })
 }

@@ -21,7 +21,7 @@
 //!
 //! let report = run(&Lazy);
 //! assert!(!report.differences.is_empty()); // of lengths that are not zero
-//! assert!(report.unsupported.contains_key("l2_norm: dx: no gradients"));
+//! assert!(report.unsupported.contains_key("dx: no gradients"));
 //! ```
 //!
 //! # Files

@@ -1,8 +1,8 @@
 //! What came of a run.
 
-use crate::{Case, Float, Name, Number, Values, same_bits};
+use crate::{Case, Float, Number, Values, same_bits};
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt;
 
 /// What came of a run of all cases.
 #[derive(Debug, Clone, Default)]
@@ -13,7 +13,7 @@ pub struct Report {
     pub same: usize,
     /// What has not, in words.
     pub differences: Vec<String>,
-    /// What the framework lacks, as "operator: reason" or "operator: output: reason", and in how many cases.
+    /// What the framework lacks, as "operator: reason" or (of all operators) "output: reason", and in how many cases.
     pub unsupported: BTreeMap<String, usize>,
 }
 
@@ -29,11 +29,7 @@ impl Report {
         assert!(self.unsupported == expected, "what is unsupported is not what was expected; it is\n{self}");
     }
 
-    pub(crate) fn lacks<E: Number>(&mut self, case: &Case<E>, output: Option<Name>, reason: &str) {
-        let mut what = case.operator.to_string();
-        if let Some(output) = output {
-            let _ = write!(what, ": {output}");
-        }
+    pub(crate) fn lacks(&mut self, what: impl fmt::Display, reason: &str) {
         *self.unsupported.entry(format!("{what}: {reason}")).or_default() += 1;
     }
 

@@ -39,30 +39,68 @@
 //! choose the way, `memory.rs` (the only unsafe code) makes rows of memory and gathers and scatters, `operator.rs` names the
 //! kernels, `threads.rs` splits tiles.
 
+mod adaptive;
+mod add_norm;
 mod backward;
+mod batch_norm;
+mod by_channel;
 mod error;
 mod forward;
 mod gradients;
+mod group_norm;
+mod images;
+mod instance_norm;
 mod layer_norm;
 mod layout;
 mod memory;
 mod norm;
 mod operator;
+mod qk_norm;
 mod rms_norm;
+mod scale_norm;
 mod threads;
 mod views;
+mod weight_norm;
+mod whole;
 
+pub use adaptive::{
+    Modulation, ada_layer_norm, ada_layer_norm_backward, ada_layer_norm_in_place, ada_rms_norm,
+    ada_rms_norm_backward, ada_rms_norm_in_place,
+};
+pub use add_norm::{
+    AddGradients, add_layer_norm, add_layer_norm_backward, add_layer_norm_in_place, add_rms_norm,
+    add_rms_norm_backward, add_rms_norm_in_place,
+};
+pub use batch_norm::{
+    batch_norm_eval, batch_norm_eval_backward, batch_norm_eval_backward_in_place, batch_norm_eval_in_place,
+    batch_norm_train, batch_norm_train_backward, batch_norm_train_backward_in_place,
+    batch_norm_train_in_place,
+};
 pub use error::Error;
 pub use gradients::{ArrayGradients, Gradients, ParamGradients};
+pub use group_norm::{
+    Groups, group_norm, group_norm_array, group_norm_backward, group_norm_backward_in_place,
+    group_norm_in_place,
+};
+pub use instance_norm::{
+    instance_norm, instance_norm_array, instance_norm_backward, instance_norm_backward_in_place,
+    instance_norm_in_place,
+};
 pub use layer_norm::{
     layer_norm, layer_norm_array, layer_norm_backward, layer_norm_backward_arrays,
     layer_norm_backward_in_place, layer_norm_in_place,
 };
-pub use norm::{Axes, Norm};
+pub use norm::{Axes, Norm, Rms};
+pub use qk_norm::{Heads, qk_norm, qk_norm_backward, qk_norm_backward_in_place, qk_norm_in_place};
 pub use rms_norm::{
     rms_norm, rms_norm_array, rms_norm_backward, rms_norm_backward_arrays, rms_norm_backward_in_place,
     rms_norm_in_place,
 };
+pub use scale_norm::{
+    l2_norm, l2_norm_array, l2_norm_backward, l2_norm_backward_in_place, l2_norm_in_place, scale_norm,
+    scale_norm_array, scale_norm_backward, scale_norm_backward_in_place, scale_norm_in_place,
+};
+pub use weight_norm::{WeightNormGradients, weight_norm, weight_norm_backward, weight_norm_init};
 
 /// The code of README.md, run as a test.
 #[doc = include_str!("../README.md")]
