@@ -34,8 +34,8 @@ pub fn instance_norm<E: Element, P: Companion<E>, D: Dimension>(
     saved: Option<StatsMut<'_, E::Acc>>,
     run: Run,
 ) -> Result<(), Error> {
-    let groups = one_a_channel(&norm, x.shape())?;
-    crate::group_norm(x, norm, groups, y, saved, run)
+    let groups = one_a_channel(norm, x.shape())?;
+    crate::group_norm(x, groups, y, saved, run)
 }
 
 /// [`instance_norm`] in place. The same bits.
@@ -58,8 +58,8 @@ pub fn instance_norm_in_place<E: Element, P: Companion<E>, D: Dimension>(
     saved: Option<StatsMut<'_, E::Acc>>,
     run: Run,
 ) -> Result<(), Error> {
-    let groups = one_a_channel(&norm, x.shape())?;
-    crate::group_norm_in_place(x, norm, groups, saved, run)
+    let groups = one_a_channel(norm, x.shape())?;
+    crate::group_norm_in_place(x, groups, saved, run)
 }
 
 /// [`instance_norm`] into a new array, which this allocates; of Fortran's order if `x` is. The same bits.
@@ -81,8 +81,8 @@ pub fn instance_norm_array<E: Element, P: Companion<E>, D: Dimension>(
     norm: Norm<'_, P>,
     run: Run,
 ) -> Result<Array<E, D>, Error> {
-    let groups = one_a_channel(&norm, x.shape())?;
-    crate::group_norm_array(x, norm, groups, run)
+    let groups = one_a_channel(norm, x.shape())?;
+    crate::group_norm_array(x, groups, run)
 }
 
 /// The gradients of [`instance_norm`], given that of its output. As
@@ -110,8 +110,8 @@ pub fn instance_norm_backward<E: Element, P: Companion<E>, D: Dimension>(
     gradients: Gradients<'_, E, D>,
     run: Run,
 ) -> Result<(), Error> {
-    let groups = one_a_channel(&norm, x.shape())?;
-    crate::group_norm_backward(x, dy, norm, groups, saved, gradients, run)
+    let groups = one_a_channel(norm, x.shape())?;
+    crate::group_norm_backward(x, dy, groups, saved, gradients, run)
 }
 
 /// [`instance_norm_backward`] in place: `dy` becomes dx. The same bits.
@@ -137,10 +137,11 @@ pub fn instance_norm_backward_in_place<E: Element, P: Companion<E>, D: Dimension
     param_gradients: Option<ParamGradients<'_, E::Acc>>,
     run: Run,
 ) -> Result<(), Error> {
-    let groups = one_a_channel(&norm, x.shape())?;
-    crate::group_norm_backward_in_place(x, dy, norm, groups, saved, param_gradients, run)
+    let groups = one_a_channel(norm, x.shape())?;
+    crate::group_norm_backward_in_place(x, dy, groups, saved, param_gradients, run)
 }
 
-fn one_a_channel<P>(norm: &Norm<'_, P>, shape: &[usize]) -> Result<Groups, Error> {
-    Ok(shape[channel_axis(norm, shape)?].into())
+fn one_a_channel<'a, P>(norm: Norm<'a, P>, shape: &[usize]) -> Result<Groups<'a, P>, Error> {
+    let channels = shape[channel_axis(&norm, shape)?];
+    Ok(Groups::of(norm, channels))
 }

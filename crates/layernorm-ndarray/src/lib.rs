@@ -50,9 +50,11 @@ mod gradients;
 mod group_norm;
 mod images;
 mod instance_norm;
+mod l2_norm;
 mod layer_norm;
 mod layout;
 mod memory;
+mod modulation;
 mod norm;
 mod operator;
 mod qk_norm;
@@ -64,8 +66,8 @@ mod weight_norm;
 mod whole;
 
 pub use adaptive::{
-    Modulation, ada_layer_norm, ada_layer_norm_backward, ada_layer_norm_in_place, ada_rms_norm,
-    ada_rms_norm_backward, ada_rms_norm_in_place,
+    ada_layer_norm, ada_layer_norm_backward, ada_layer_norm_in_place, ada_rms_norm, ada_rms_norm_backward,
+    ada_rms_norm_in_place,
 };
 pub use add_norm::{
     AddGradients, add_layer_norm, add_layer_norm_backward, add_layer_norm_in_place, add_rms_norm,
@@ -86,10 +88,12 @@ pub use instance_norm::{
     instance_norm, instance_norm_array, instance_norm_backward, instance_norm_backward_in_place,
     instance_norm_in_place,
 };
+pub use l2_norm::{l2_norm, l2_norm_array, l2_norm_backward, l2_norm_backward_in_place, l2_norm_in_place};
 pub use layer_norm::{
     layer_norm, layer_norm_array, layer_norm_backward, layer_norm_backward_arrays,
     layer_norm_backward_in_place, layer_norm_in_place,
 };
+pub use modulation::Modulation;
 pub use norm::{Axes, Norm, Rms};
 pub use qk_norm::{Heads, qk_norm, qk_norm_backward, qk_norm_backward_in_place, qk_norm_in_place};
 pub use rms_norm::{
@@ -97,10 +101,10 @@ pub use rms_norm::{
     rms_norm_in_place,
 };
 pub use scale_norm::{
-    l2_norm, l2_norm_array, l2_norm_backward, l2_norm_backward_in_place, l2_norm_in_place, scale_norm,
-    scale_norm_array, scale_norm_backward, scale_norm_backward_in_place, scale_norm_in_place,
+    Scaled, scale_norm, scale_norm_array, scale_norm_backward, scale_norm_backward_in_place,
+    scale_norm_in_place,
 };
-pub use weight_norm::{WeightNormGradients, weight_norm, weight_norm_backward, weight_norm_init};
+pub use weight_norm::{Gains, WeightNormGradients, weight_norm, weight_norm_backward, weight_norm_init};
 
 /// The code of README.md, run as a test.
 #[doc = include_str!("../README.md")]

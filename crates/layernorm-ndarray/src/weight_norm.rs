@@ -16,9 +16,26 @@ use layernorm::{Companion, Element, Run, WeightNorm, WeightNormInit, Workspace};
 use ndarray::{Array1, ArrayView, ArrayView1, ArrayViewMut, ArrayViewMut1, Axis, Dimension, IxDyn};
 use std::borrow::Cow;
 
-/// Weight norm of the directions `v`, into the weights `w`: w = gain v / |v|, for each unit along `axis`.
+/// The gains of a weight norm, and the axis of its units.
 ///
-/// `v` and `w` have the same shape, each its own layout; `gain` has one number a unit. 1 / |v| of each unit goes to `rnorm`, where a
+/// ```
+/// use layernorm_ndarray::Gains;
+/// use ndarray::{Axis, array};
+///
+/// let g = array![1.0f32, 1.0];
+/// assert_eq!(Gains { g: g.view(), axis: Axis(0) }.g.len(), 2);
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Gains<'a, P> {
+    /// One number a unit.
+    pub g: ArrayView1<'a, P>,
+    /// The axis of units.
+    pub axis: Axis,
+}
+
+/// Weight norm of the directions `v`, into the weights `w`: w = gain v / |v|, for each unit.
+///
+/// `v` and `w` have the same shape, each its own layout. 1 / |v| of each unit goes to `rnorm`, where a
 /// backward pass finds it.
 ///
 /// The bits are those of [`layernorm::weight_norm`], in every layout. Arrays in which the numbers of a unit lie side by side and
@@ -30,26 +47,25 @@ use std::borrow::Cow;
 /// another length and the level.
 ///
 /// ```
-/// use layernorm_ndarray::weight_norm;
+/// use layernorm_ndarray::{Gains, weight_norm};
 /// use ndarray::{Array2, Axis, array};
 ///
 /// let (v, gain) = (array![[3.0f32, 0.0], [4.0, 2.0]], array![10.0, 1.0]); // a unit is a column
 /// let mut w = Array2::zeros((2, 2));
-/// weight_norm(v.view(), Axis(1), gain.view(), w.view_mut(), None, Default::default())?;
+/// weight_norm(v.view(), Gains { g: gain.view(), axis: Axis(1) }, w.view_mut(), None, Default::default())?;
 /// assert_eq!(w, array![[6.0, 0.0], [8.0, 1.0]]);
 /// # Ok::<(), layernorm_ndarray::Error>(())
 /// ```
 pub fn weight_norm<E: Element, P: Companion<E>, D: Dimension>(
     v: ArrayView<'_, E, D>,
-    axis: Axis,
-    gain: ArrayView1<'_, P>,
+    of: Gains<'_, P>,
     mut w: ArrayViewMut<'_, E, D>,
     rnorm: Option<&mut [E::Acc]>,
     run: Run,
 ) -> Result<(), Error> {
     expect("w", w.shape(), v.shape())?;
-    let units = Units::of(axis, v.shape())?;
-    let gain = side_by_side(&gain);
+    let units = Units::of(of.axis, v.shape())?;
+    let gain = side_by_side(&of.g);
     let v = v.into_dyn().permuted_axes(units.order());
     let mut w = w.view_mut().into_dyn().permuted_axes(units.order());
     let mut v = Reading::of(Source::of(&v, units.all()));
@@ -87,21 +103,21 @@ pub struct WeightNormGradients<'a, E: Element, D: Dimension> {
 /// As [`weight_norm`].
 ///
 /// ```
-/// use layernorm_ndarray::{WeightNormGradients, weight_norm_backward};
+/// use layernorm_ndarray::{Gains, WeightNormGradients, weight_norm_backward};
 /// use ndarray::{Array1, Array2, Axis, array};
 ///
 /// let (v, dw, gain) = (array![[2.0f64, 0.0]], array![[1.0, 5.0]], array![4.0]);
 /// let (mut dv, mut dgain) = (Array2::zeros((1, 2)), Array1::zeros(1));
 /// let gradients = WeightNormGradients { dv: Some(dv.view_mut()), dgain: Some(dgain.view_mut()) };
-/// weight_norm_backward(v.view(), dw.view(), Axis(0), gain.view(), None, gradients, Default::default())?;
+/// let of = Gains { g: gain.view(), axis: Axis(0) };
+/// weight_norm_backward(v.view(), dw.view(), of, None, gradients, Default::default())?;
 /// assert_eq!((dv, dgain), (array![[0.0, 10.0]], array![1.0])); // along v nothing changes
 /// # Ok::<(), layernorm_ndarray::Error>(())
 /// ```
 pub fn weight_norm_backward<E: Element, P: Companion<E>, D: Dimension>(
     v: ArrayView<'_, E, D>,
     dw: ArrayView<'_, E, D>,
-    axis: Axis,
-    gain: ArrayView1<'_, P>,
+    of: Gains<'_, P>,
     rnorm: Option<&[E::Acc]>,
     gradients: WeightNormGradients<'_, E, D>,
     run: Run,
@@ -111,8 +127,8 @@ pub fn weight_norm_backward<E: Element, P: Companion<E>, D: Dimension>(
     if let Some(dv) = &dv {
         expect("dv", dv.shape(), v.shape())?;
     }
-    let units = Units::of(axis, v.shape())?;
-    let gain = side_by_side(&gain);
+    let units = Units::of(of.axis, v.shape())?;
+    let gain = side_by_side(&of.g);
     let [v, dw] = [v, dw].map(|view| view.into_dyn().permuted_axes(units.order()));
     let mut dv = dv.as_mut().map(|dv| dv.view_mut().into_dyn().permuted_axes(units.order()));
     let [mut v, mut dw] = [&v, &dw].map(|view| Reading::of(Source::of(view, units.all())));

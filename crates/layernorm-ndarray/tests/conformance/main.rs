@@ -8,8 +8,8 @@ use layernorm_conformance::{
     Affine, Backend, Case, Failure, Mode, Name, Number, Operator, Outputs, Parameters, run,
 };
 use layernorm_ndarray::{
-    self as ours, AddGradients, Axes, Gradients, Groups, Heads, Modulation, Norm, ParamGradients, Rms,
-    WeightNormGradients,
+    self as ours, AddGradients, Axes, Gains, Gradients, Groups, Heads, Modulation, Norm, ParamGradients, Rms,
+    Scaled, WeightNormGradients,
 };
 use ndarray::{ArrayD, ArrayViewD, Axis, Ix1};
 
@@ -139,22 +139,15 @@ impl Ndarray {
                 )?;
             }
             Operator::ScaleNorm => {
-                let (scale, to) = (of.weight.as_ref().expect("a scale")[0], Some(&mut saved.rstd[..]));
+                let scale = of.weight.as_ref().expect("a scale")[0];
+                let (norm, to) = (Scaled { scale, axes: last.into(), eps }, Some(&mut saved.rstd[..]));
                 either!(
-                    ours::scale_norm_in_place(y.view_mut(), last, scale, eps, to, run),
-                    ours::scale_norm(xv.view(), last, scale, eps, y.view_mut(), to, run)
+                    ours::scale_norm_in_place(y.view_mut(), norm, to, run),
+                    ours::scale_norm(xv.view(), norm, y.view_mut(), to, run)
                 )?;
                 either!(
-                    ours::scale_norm_backward_in_place(
-                        xv,
-                        dx.view_mut(),
-                        last,
-                        scale,
-                        eps,
-                        Some(params!()),
-                        run
-                    ),
-                    ours::scale_norm_backward(xv, dyv, last, scale, eps, gradients!(), run)
+                    ours::scale_norm_backward_in_place(xv, dx.view_mut(), norm, Some(params!()), run),
+                    ours::scale_norm_backward(xv, dyv, norm, gradients!(), run)
                 )?;
             }
             Operator::L2Norm => {
@@ -187,24 +180,23 @@ impl Ndarray {
                 )?;
             }
             Operator::GroupNorm { groups: count, layout, activation } => {
-                let (channels, groups, to) =
-                    (channel_axis(layout), Groups { count, activation }, Some(saved.as_mut()));
+                let (channels, to) = (channel_axis(layout), Some(saved.as_mut()));
+                let groups = |norm| Groups { norm, count, activation };
                 either!(
-                    ours::group_norm_in_place(y.view_mut(), norm!(channels), groups, to, run),
-                    ours::group_norm(xv.view(), norm!(channels), groups, y.view_mut(), to, run)
+                    ours::group_norm_in_place(y.view_mut(), groups(norm!(channels)), to, run),
+                    ours::group_norm(xv.view(), groups(norm!(channels)), y.view_mut(), to, run)
                 )?;
                 let (norm, from) = (norm!(channels), Some(saved.as_ref()));
                 either!(
                     ours::group_norm_backward_in_place(
                         xv,
                         dx.view_mut(),
-                        norm,
-                        groups,
+                        groups(norm),
                         from,
                         Some(params!()),
                         run
                     ),
-                    ours::group_norm_backward(xv, dyv, norm, groups, from, gradients!(), run)
+                    ours::group_norm_backward(xv, dyv, groups(norm), from, gradients!(), run)
                 )?;
             }
             Operator::InstanceNorm { layout } => {
@@ -353,13 +345,12 @@ impl Ndarray {
                 stream = Some(sum.numbers());
             }
             Operator::WeightNorm { axis } => {
-                let gain = view(&weight).expect("gains").into_dimensionality::<Ix1>()?;
-                let rnorm = Some(&mut saved.rstd[..]);
-                ours::weight_norm(xv.view(), Axis(axis), gain, y.view_mut(), rnorm, run)?;
+                let g = view(&weight).expect("gains").into_dimensionality::<Ix1>()?;
+                let (of, rnorm) = (Gains { g, axis: Axis(axis) }, Some(&mut saved.rstd[..]));
+                ours::weight_norm(xv.view(), of, y.view_mut(), rnorm, run)?;
                 let dgain = dweight.as_mut().expect("gains").view_mut().into_dimensionality()?;
                 let gradients = WeightNormGradients { dv: Some(dx.view_mut()), dgain: Some(dgain) };
-                let gain = view(&weight).expect("gains").into_dimensionality()?;
-                ours::weight_norm_backward(xv, dyv, Axis(axis), gain, Some(&saved.rstd), gradients, run)?;
+                ours::weight_norm_backward(xv, dyv, of, Some(&saved.rstd), gradients, run)?;
             }
         }
         let mut outputs = Outputs::new().own(Name::Y, y.numbers()).own(Name::Dx, dx.numbers());
