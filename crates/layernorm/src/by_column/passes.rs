@@ -402,8 +402,8 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
         let all = left_out.iter().all(|out| *out == E::Acc::from_f64(0.0));
         let [m, c, rstd, a, b] = of;
         let columns = [m, c, rstd, a, b, weight, bias];
-        let same: [_; 7] = std::array::from_fn(|i| columns[i].same());
-        let columns: [_; 7] = std::array::from_fn(|i| columns[i].of_row(0, &same[i]));
+        let mut same: [_; 7] = std::array::from_fn(|i| columns[i].same());
+        let columns: [_; 7] = std::array::from_fn(|i| columns[i].of_row(0, &mut same[i]));
         let mut row = self.rows.start;
         while row < self.rows.end {
             let chunk = inputs.chunk(row, self.rows.end);

@@ -112,7 +112,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
         let Self { call, part, rows, .. } = self;
         let (n, form) = (call.shape.features, &call.form);
         let streams = S::STREAMS && call.streams();
-        let [weight, bias] = [call.weight.same(), call.bias.same()];
+        let [mut weight, mut bias] = [call.weight.same(), call.bias.same()];
         let runs = call.weight.has_runs() || call.bias.has_runs();
         if rows.is_empty() {
             return;
@@ -123,7 +123,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
             let mut stage = if streams { Stage::new(call.y, start, n) } else { None };
             let stream = streams && stage.is_none();
             let by_row = call.weight.varies() || call.bias.varies();
-            let mut numbers = [call.weight.of_row(0, &weight), call.bias.of_row(0, &bias)];
+            let mut numbers = [call.weight.of_row(0, &mut weight), call.bias.of_row(0, &mut bias)];
             let nothing = Normalise::<E, _, _, K> {
                 x: call.x.row(start),
                 y: call.y.row(start),
@@ -161,7 +161,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                 }
                 let mut at = if fast.is_some() { 0 } else { n };
                 if by_row {
-                    numbers = [call.weight.of_row(row, &weight), call.bias.of_row(row, &bias)];
+                    numbers = [call.weight.of_row(row, &mut weight), call.bias.of_row(row, &mut bias)];
                 }
                 let normalise = Normalise {
                     x,
