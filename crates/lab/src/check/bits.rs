@@ -17,6 +17,10 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 use std::ops::Range;
 
+/// Here outputs of 2 MiB are written past the caches, for which a call waits until 16 MiB by itself: the same code, and less
+/// to compute.
+const STREAM_FROM: usize = 2 << 20;
+
 /// Rows and features. The kernels change their ways where rows are longer than a block (256 numbers; f64: 128), where
 /// an output reaches 2 MiB (683 rows of 768 in f32), where rows of such an output are longer than 2 KiB (512 numbers
 /// in f32), and, over threads, at 32768 numbers for each.
@@ -146,7 +150,8 @@ fn one<T: Types>(
     let mut base = inputs.clone();
     let best = checker.levels.last().copied().unwrap_or(Level::Portable);
     let written = operator.run(&problem, &one_thread(best), &mut base)?;
-    let how = How { run: Run::default().with_level(best).with_threads(Threads::Pool), ..How::default() };
+    let run = Run::default().with_level(best).with_threads(Threads::Pool).with_stream_from(STREAM_FROM);
+    let how = How { run, ..How::default() };
     let bits = Bits { checker, pools, operator, problem, inputs, how, base, written };
     let mut results = Vec::new();
     for (_, test) in tests() {
@@ -211,7 +216,7 @@ impl<T: Types> Bits<'_, T> {
     fn levels(&self) -> Result<Equal, Error> {
         let mut equal = Equal::default();
         for &level in &self.checker.levels {
-            let how = How { run: Run::default().with_level(level).with_threads(Threads::Pool), ..self.how };
+            let how = How { run: self.how.run.with_level(level), ..self.how };
             equal.compare(&self.base, &self.run_in_pool(1, &how)?, &self.written);
         }
         Ok(equal)
@@ -230,7 +235,7 @@ impl<T: Types> Bits<'_, T> {
         let n = self.problem.len(Extent::Whole) / items;
         // Each size of the shape that is made for it; else both sides of each threshold, and some more.
         let near = |numbers: usize| (numbers / n).saturating_sub(1)..=numbers / n + 2;
-        let [two_threads, streaming] = [1 << 16, (2 << 20) / size_of::<T::E>()].map(near);
+        let [two_threads, streaming] = [1 << 16, STREAM_FROM / size_of::<T::E>()].map(near);
         let some = |size: usize| size < 20 || size.is_multiple_of(97) || self.checker.thorough || n == 64;
         let wanted = |size: &usize| {
             two_threads.contains(size) || streaming.contains(size) || (*size <= BATCH && some(*size))

@@ -38,6 +38,8 @@ pub(crate) struct Backward<'a, E: Element> {
     pub(crate) only: Option<&'a [usize]>,
     /// Rows before these, of a call that is done part by part.
     pub(crate) first: usize,
+    /// Outputs of so many bytes are written past the caches.
+    pub(crate) stream_from: usize,
 }
 
 /// Where the sums over runs go: a row of them for each row.
@@ -103,26 +105,29 @@ impl<'a, E: Element> Backward<'a, E> {
             sums_of_runs: None,
             only: None,
             first: 0,
+            stream_from: usize::MAX,
         })
     }
 
     /// Run the call. (As in the forward pass, by way of a function that is not generic.)
     pub(crate) fn run(
-        self,
+        mut self,
         statistics: Statistics,
         params: Option<ParamGradients<'_, E::Acc>>,
         run: Run,
     ) -> Result<(), Error> {
+        self.stream_from = run.stream_from();
         E::backward(&self, statistics, Sums::OfAll(params), run)
     }
 
     /// As [`Backward::run`], with the sums of each group of rows by itself.
     pub(crate) fn run_in_groups(
-        self,
+        mut self,
         statistics: Statistics,
         sums: Option<GroupSums<'_, E::Acc>>,
         run: Run,
     ) -> Result<(), Error> {
+        self.stream_from = run.stream_from();
         E::backward(&self, statistics, sums.map_or(Sums::OfAll(None), Sums::OfGroups), run)
     }
 
@@ -155,7 +160,7 @@ impl<'a, E: Element> Backward<'a, E> {
 
     fn streams(&self) -> bool {
         // A branch reads dx again.
-        !self.in_place && self.branch.is_none() && self.shape.bytes::<E>() >= STREAM_FROM
+        !self.in_place && self.branch.is_none() && self.shape.bytes::<E>() >= self.stream_from
     }
 
     /// The row at a position among those to take.

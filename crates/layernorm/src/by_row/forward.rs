@@ -23,6 +23,8 @@ pub(crate) struct Forward<'a, E: Element> {
     pub(crate) saved: Option<Columns<Target<'a, E::Acc>>>,
     /// What makes the rows of `x`.
     pub(crate) add: Option<Add<'a, E>>,
+    /// Outputs of so many bytes are written past the caches.
+    pub(crate) stream_from: usize,
 }
 
 impl<'a, E: Element> Forward<'a, E> {
@@ -61,13 +63,14 @@ impl<'a, E: Element> Forward<'a, E> {
     ) -> Result<Self, Error> {
         let form = Form::new(params.eps, shape.features)?;
         let [weight, bias] = params.affine(shape.features)?;
-        let (in_place, rounding) = (false, Rounding::Once);
-        Ok(Self { shape, x, y, in_place, weight, bias, form, rounding, saved, add: None })
+        let (in_place, rounding, stream_from) = (false, Rounding::Once, usize::MAX);
+        Ok(Self { shape, x, y, in_place, weight, bias, form, rounding, saved, add: None, stream_from })
     }
 
     /// Run the call. (By way of a function that is not generic, so that the loops are compiled in this
     /// crate, once, and not in each that uses it.)
-    pub(crate) fn run(self, statistics: Statistics, run: Run) -> Result<(), Error> {
+    pub(crate) fn run(mut self, statistics: Statistics, run: Run) -> Result<(), Error> {
+        self.stream_from = run.stream_from();
         E::forward(&self, statistics, run)
     }
 
@@ -89,7 +92,7 @@ impl<'a, E: Element> Forward<'a, E> {
     }
 
     fn streams(&self) -> bool {
-        !self.in_place && self.shape.bytes::<E>() >= STREAM_FROM
+        !self.in_place && self.shape.bytes::<E>() >= self.stream_from
     }
 }
 

@@ -228,7 +228,7 @@ where
     for (seed, shape) in shapes().into_iter().enumerate() {
         for activation in [Activation::None, Activation::Silu] {
             let case = Case::<T> { activation, ..Case::new(shape, seed as u64) };
-            let one = Run::default().with_threads(Threads::One);
+            let one = Run::default().with_threads(Threads::One).with_stream_from(2 << 20);
             let first = case.run(Layout::ChannelsFirst, false, true, one);
             for layout in BOTH {
                 for (in_place, saved) in [(true, true), (false, false)] {
