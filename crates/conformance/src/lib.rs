@@ -27,13 +27,14 @@
 //! # Files
 //! `case.rs` is what a framework is given, `outputs.rs` what it gives back, `backend.rs` how it is asked and `report.rs` what
 //! came of it. `cases.rs` is the list, of numbers that `data.rs` makes; `expected/` asks the kernels; `number.rs` has
-//! the types and what "the same bits" means.
+//! the types and what "the same bits" means. `migrating.rs` reads the table of docs/migrating.md for tests.
 
 mod backend;
 mod case;
 mod cases;
 mod data;
 mod expected;
+pub mod migrating;
 mod number;
 mod outputs;
 mod report;

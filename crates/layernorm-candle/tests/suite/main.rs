@@ -7,6 +7,7 @@ mod checkpoints;
 mod copies;
 mod errors;
 mod gradients;
+mod migrating;
 mod models;
 mod second_order;
 mod types;
