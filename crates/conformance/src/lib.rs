@@ -46,3 +46,8 @@ pub use data::Data;
 pub use number::{Float, Number, same_bits};
 pub use outputs::{Name, Outputs, Values};
 pub use report::Report;
+
+/// The code of the repository's README.md, run as a test: here, because the file is not in the package of the kernels.
+#[doc = include_str!("../../../README.md")]
+#[cfg(doctest)]
+struct Readme;
