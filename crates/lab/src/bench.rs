@@ -15,7 +15,7 @@ use layernorm::{Level, Run, Threads};
 use crate::console;
 use crate::error::Error;
 use crate::operators::{
-    self, Extent, How, Operator, Options, Problem, Signature, Slot, Structure, Tensors, Types, by_name,
+    self, Extent, How, Operator, Options, Problem, Signature, Slot, Structure, Tensors, Types, View, by_name,
 };
 use crate::report::model::{BenchRow, BenchSummary};
 use copy::{Way, Word};
@@ -44,6 +44,10 @@ const MODULATED: &[&[usize]] =
 
 /// Pictures, channels first.
 const PICTURES: &[&[usize]] = &[&[1, 64, 8, 8], &[32, 64, 56, 56], &[32, 2048, 7, 7], &[32, 320, 64, 64]];
+
+/// Tokens of heads of numbers: queries, and keys that several queries share.
+const HEADS: &[&[usize]] =
+    &[&[1, 32, 128], &[512, 32, 128], &[8192, 8, 128], &[8192, 32, 128], &[32768, 12, 64]];
 
 /// Those that the tour takes.
 const QUICK: &[&[usize]] = &[&[1, 768], &[512, 768], &[200_000, 64], &[8192, 1024], &[2048, 4096]];
@@ -199,10 +203,11 @@ fn shapes(operator: &Operator, arguments: &BenchArgs) -> Vec<Vec<usize>> {
     }
     let own: &[&[&[usize]]] = match operator.structure {
         Structure::Samples => &[MODULATED],
-        Structure::Groups | Structure::Channels | Structure::Batch => &[PICTURES],
+        Structure::Heads => &[HEADS],
+        Structure::Axes | Structure::Groups | Structure::Channels | Structure::Batch => &[PICTURES],
         Structure::Rows if arguments.quick => &[QUICK],
         Structure::Rows if PLAIN.contains(&operator.name) => &[SHAPES, LARGE],
-        Structure::Rows | Structure::Units => &[SHAPES],
+        Structure::Rows | Structure::Lines | Structure::Units => &[SHAPES],
     };
     own.concat().into_iter().map(<[usize]>::to_vec).collect()
 }
@@ -270,6 +275,10 @@ impl<'a> Bench<'a> {
         let mut tensors = tensors::<T>(operator, &problem)?;
         let mut rows = Vec::new();
         for &direction in &self.directions {
+            if direction == Direction::Backward && operator.output_gradient().is_none() {
+                bar.inc(self.threads.len() as u64);
+                continue;
+            }
             // A forward pass that is not followed by a backward one saves nothing.
             match direction {
                 Direction::Forward if operator.able.unsaved => {
@@ -312,39 +321,37 @@ impl Job<'_> {
         };
         let threads = if self.threads == 1 { Threads::One } else { Threads::Pool };
         let how = How { run: self.bench.run.with_threads(threads), ..How::default() };
-        let [reads, writes] = traffic(operator, signature, tensors);
+        let Traffic { reads, writes, bytes, spare } = Traffic::new(operator, signature, tensors);
         let copies = self.copies(&reads, &writes, problem.len(Extent::Whole) * size_of::<T::E>());
 
         // Calls and copies share the tensors, so they take turns by index.
-        let shared = std::cell::RefCell::new((tensors, Ok(())));
+        let shared = std::cell::RefCell::new((tensors, spare, Ok(())));
         let mut call = || {
-            let (tensors, result) = &mut *shared.borrow_mut();
+            let (tensors, _, result) = &mut *shared.borrow_mut();
             *result = result.clone().and(pass(problem, &how, black_box(tensors)));
         };
         let mut copying: Vec<Box<dyn FnMut() + '_>> = copies
             .iter()
             .map(|&(way, parts)| {
                 let (shared, reads, writes) = (&shared, &reads, &writes);
-                Box::new(move || copy_tensors(way, shared.borrow_mut().0, [reads, writes], parts))
-                    as Box<dyn FnMut()>
+                Box::new(move || {
+                    let (tensors, spare, _) = &mut *shared.borrow_mut();
+                    copy_tensors(way, tensors, [reads, writes], spare, parts);
+                }) as Box<dyn FnMut()>
             })
             .collect();
         let mut work: Vec<&mut dyn FnMut()> = vec![&mut call];
         work.extend(copying.iter_mut().map(|copy| &mut **copy as &mut dyn FnMut()));
         let times = time::interleaved(&mut work, rounds, self.bench.stop)?;
         drop(copying);
-        shared.into_inner().1?;
+        shared.into_inner().2?;
         let ways: Vec<Way> = copies.iter().map(|(way, _)| *way).collect();
-        Ok(self.row::<T>(
-            &times,
-            &ways,
-            (reads.len() + writes.len()) * problem.len(Extent::Whole) * size_of::<T::E>(),
-        ))
+        Ok(self.row::<T>(&times, &ways, bytes))
     }
 
     /// The copies that may be the best: split over all threads, and, where little is to do, in one.
     fn copies(&self, reads: &[Slot], writes: &[Slot], bytes: usize) -> Vec<(Way, usize)> {
-        let ways = Way::ALL.into_iter().filter(|way| way.fits(reads.len(), writes.len()));
+        let ways = Way::ALL.into_iter().filter(|way| way.fits(reads.len(), writes.len().max(1)));
         let parts: &[usize] = match self.threads {
             1 => &[1],
             threads if bytes <= 4 << 20 => &[1, threads],
@@ -377,19 +384,44 @@ impl Job<'_> {
     }
 }
 
-/// The tensors as large as x that a pass reads, and those that it writes.
-fn traffic<T: Types>(operator: &Operator, signature: &Signature, tensors: &Tensors<T>) -> [Vec<Slot>; 2] {
-    let large = |slot: &Slot| (operator.extent)(*slot) == Extent::Whole && tensors.get(*slot).is_some();
-    let of = |slots: &[Slot]| slots.iter().copied().filter(large).collect::<Vec<_>>();
-    [of(&[signature.needs, signature.takes].concat()), of(signature.writes)]
+/// What must move in a pass, and so in a copy.
+struct Traffic<T: Types> {
+    /// The tensors as large as x that are read.
+    reads: Vec<Slot>,
+    /// Those that are written.
+    writes: Vec<Slot>,
+    /// The bytes of all of them.
+    bytes: usize,
+    /// Where outputs have fewer bytes than x, the copy is of half the bytes of all, from the input to here.
+    spare: Vec<T::E>,
+}
+
+impl<T: Types<E: Word>> Traffic<T> {
+    fn new(operator: &Operator, signature: &Signature, tensors: &Tensors<T>) -> Self {
+        let large = |slot: &Slot| (operator.extent)(*slot) == Extent::Whole && tensors.get(*slot).is_some();
+        let of = |slots: &[Slot]| slots.iter().copied().filter(large).collect::<Vec<_>>();
+        let (reads, writes) = (of(&[signature.needs, signature.takes].concat()), of(signature.writes));
+        let all = || reads.iter().chain(&writes);
+        let bytes = all().filter_map(|&slot| tensors.get(slot)).map(View::bytes).sum();
+        if all().all(|&slot| tensors.elements(slot).is_some()) {
+            return Self { reads, writes, bytes, spare: Vec::new() };
+        }
+        let spare = vec![Default::default(); bytes / 2 / size_of::<T::E>()];
+        Self { reads: vec![operator.input()], writes: Vec::new(), bytes, spare }
+    }
 }
 
 fn copy_tensors<T: Types<E: Word>>(
     way: Way,
     tensors: &mut Tensors<T>,
     [reads, writes]: [&[Slot]; 2],
+    spare: &mut [T::E],
     parts: usize,
 ) {
+    if let ([input], []) = (reads, writes) {
+        let from = tensors.elements(*input).unwrap_or_default();
+        return copy::copy(way, black_box(&[&from[..spare.len()]]), black_box(&mut [spare]), parts);
+    }
     // The outputs are taken out for the time of the copy: then they can be written while the inputs are read.
     let mut outputs: Vec<Vec<T::E>> = writes
         .iter()
