@@ -2,6 +2,7 @@
 
 mod copy;
 mod time;
+mod traffic;
 
 use std::hint::black_box;
 use std::sync::atomic::AtomicBool;
@@ -15,10 +16,11 @@ use layernorm::{Level, Run, Threads};
 use crate::console;
 use crate::error::Error;
 use crate::operators::{
-    self, Extent, How, Operator, Options, Problem, Signature, Slot, Structure, Tensors, Types, View, by_name,
+    self, Extent, How, Operator, Options, Problem, Slot, Structure, Tensors, Types, by_name,
 };
 use crate::report::model::{BenchRow, BenchSummary};
 use copy::{Way, Word};
+use traffic::{Traffic, copy_tensors};
 
 /// Matrices, from one row to far beyond the caches.
 const SHAPES: &[&[usize]] = &[
@@ -61,7 +63,8 @@ const PLAIN: [&str; 2] = ["layer_norm", "rms_norm"];
 A norm reads its input once and writes its output once, so nothing can be faster than a copy of the same bytes. Each
 line says how long a call takes beside the best such copy, both measured in turns in the same run on the same memory;
 medians of the rounds. A ratio of 1.10 is 10% above that floor. The copy reads as many arrays as the pass does (forward
-mostly one; backward two, x and dy), merges them by exclusive or, and writes as many. It is the best of memcpy, of a
+mostly one; backward two, x and dy), merges them by exclusive or, and writes as many; beside outputs in eight bits it
+moves as many bytes. It is the best of memcpy, of a
 loop through the cache, and of a loop whose stores bypass it.
 
 Backward passes use saved statistics and give all gradients. GB/s counts the bytes of the arrays as large as x.
@@ -380,59 +383,6 @@ impl Job<'_> {
             ratio: best.map_or(f64::NAN, |(copy, _)| time::median(&ratios(copy))),
             copy: best.map_or("", |(_, way)| way.name()).into(),
             place: self.bench.place(bytes).into(),
-        }
-    }
-}
-
-/// What must move in a pass, and so in a copy.
-struct Traffic<T: Types> {
-    /// The tensors as large as x that are read.
-    reads: Vec<Slot>,
-    /// Those that are written.
-    writes: Vec<Slot>,
-    /// The bytes of all of them.
-    bytes: usize,
-    /// Where outputs have fewer bytes than x, the copy is of half the bytes of all, from the input to here.
-    spare: Vec<T::E>,
-}
-
-impl<T: Types<E: Word>> Traffic<T> {
-    fn new(operator: &Operator, signature: &Signature, tensors: &Tensors<T>) -> Self {
-        let large = |slot: &Slot| (operator.extent)(*slot) == Extent::Whole && tensors.get(*slot).is_some();
-        let of = |slots: &[Slot]| slots.iter().copied().filter(large).collect::<Vec<_>>();
-        let (reads, writes) = (of(&[signature.needs, signature.takes].concat()), of(signature.writes));
-        let all = || reads.iter().chain(&writes);
-        let bytes = all().filter_map(|&slot| tensors.get(slot)).map(View::bytes).sum();
-        if all().all(|&slot| tensors.elements(slot).is_some()) {
-            return Self { reads, writes, bytes, spare: Vec::new() };
-        }
-        let spare = vec![Default::default(); bytes / 2 / size_of::<T::E>()];
-        Self { reads: vec![operator.input()], writes: Vec::new(), bytes, spare }
-    }
-}
-
-fn copy_tensors<T: Types<E: Word>>(
-    way: Way,
-    tensors: &mut Tensors<T>,
-    [reads, writes]: [&[Slot]; 2],
-    spare: &mut [T::E],
-    parts: usize,
-) {
-    if let ([input], []) = (reads, writes) {
-        let from = tensors.elements(*input).unwrap_or_default();
-        return copy::copy(way, black_box(&[&from[..spare.len()]]), black_box(&mut [spare]), parts);
-    }
-    // The outputs are taken out for the time of the copy: then they can be written while the inputs are read.
-    let mut outputs: Vec<Vec<T::E>> = writes
-        .iter()
-        .map(|&slot| tensors.of_elements(slot).and_then(Option::take).unwrap_or_default())
-        .collect();
-    let inputs: Vec<&[T::E]> = reads.iter().map(|&slot| tensors.elements(slot).unwrap_or_default()).collect();
-    let mut targets: Vec<&mut [T::E]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-    copy::copy(way, black_box(&inputs), black_box(&mut targets), parts);
-    for (&slot, output) in writes.iter().zip(outputs) {
-        if let Some(place) = tensors.of_elements(slot) {
-            *place = Some(output);
         }
     }
 }

@@ -24,6 +24,7 @@ mod quantised;
 mod rms_norm;
 mod scale_norm;
 mod silu;
+mod structure;
 mod tensors;
 mod types;
 mod weight_norm;
@@ -33,7 +34,8 @@ use layernorm::Run;
 
 pub use options::{Asked, Flag, Mode, Options, Order};
 pub use oracle::{Expected, Given};
-pub use problem::{Extent, Problem, Structure};
+pub use problem::Problem;
+pub use structure::{Extent, Structure};
 pub(crate) use tensors::with;
 pub use tensors::{Kind, Slot, Tensors, View, differing};
 pub use types::{Acc, Number, Table, Types, Wide, WideResidual};

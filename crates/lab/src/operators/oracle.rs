@@ -293,8 +293,8 @@ impl Sets<'_> {
     /// 16 r (max|weight dy| + |x_hat| sum|weight dy x_hat|). (Divided by the sum of magnitudes: with 1 for |x_hat| there.)
     /// Where not all numbers take part, those that don't may be far out: dx may err by
     /// 16 r (max|weight dy| max(1, |x_hat|) + (sum|weight dy| + |x_hat| sum|weight dy x_hat|) / count) then.
-    /// An x_hat that is rounded on its way adds half an ulp of its own, times |weight|, to y. Nothing is known of sums in which
-    /// an x_hat is beyond the type of sums, as it may be where its number takes no part.
+    /// An x_hat that is rounded on its way adds half an ulp of its own, times |weight|, to y. Nothing is known of an
+    /// x_hat beyond the type of sums, as it may be where its number takes no part, and of what it goes into.
     fn bounds(&self, truth: Truth, names: Names, given: &Given) -> Vec<Expected> {
         let Self { sets, n, centred, divisor, .. } = *self;
         let Truth { y, x_hat, mean, rstd, dx, dweight, dbias } = truth;
@@ -314,10 +314,14 @@ impl Sets<'_> {
             let mean_square = squares / f64::max(count, 1.0);
             let r = r.hi();
             mean_scales.push(if largest == 0.0 { 0.0 } else { largest * mean_square.sqrt() / r });
+            // What takes part is of a size that sums can have.
+            let known = |at: usize| self.valid.is_none() || x_hat[at].abs() <= given.largest;
+            let beyond = !places().all(|(at, _)| known(at));
             for (at, parameter) in places() {
                 let rounded =
                     self.rounds.map_or(0.0, |half_ulp| half_ulp(x_hat[at].abs()) / (8.0 * given.unit));
-                y_scales[at] = self.weight(parameter).abs() * (spread(x_hat[at]) + rounded);
+                let scale = self.weight(parameter).abs() * (spread(x_hat[at]) + rounded);
+                y_scales[at] = if known(at) { scale } else { f64::INFINITY };
             }
             let Some(dy) = self.dy else { continue };
             let u = |(at, unit): (usize, usize)| (self.weight(unit) * dy[at]).abs();
@@ -334,8 +338,8 @@ impl Sets<'_> {
                     }
                     Divisor::Root | Divisor::RootAndMore => largest * size.max(1.0),
                 };
-                dx_scales[at] = r * scale + upstream(at) / 16.0;
-                let beyond = self.valid.is_some() && size > given.largest;
+                let scale = r * scale + upstream(at) / 16.0;
+                dx_scales[at] = if beyond { f64::INFINITY } else { scale };
                 let by_x_hat = if beyond { f64::INFINITY } else { dy[at].abs() * size.max(1.0) };
                 for (sums, term) in sums.iter_mut().zip([by_x_hat, dy[at].abs()]) {
                     let units = sums.len();
