@@ -1,9 +1,11 @@
 //! One binary, because each would link Burn again. A file for each promise.
 
 mod autodiff;
+mod batch_norm;
 mod bits;
 mod copies;
 mod errors;
+mod family;
 mod gradients;
 mod norms;
 mod pytorch;
