@@ -2,7 +2,9 @@
 
 use super::*;
 use burn::module::Module;
-use layernorm::{Batch, BatchMut, Convention, Params, Rows, RowsMut, Run, RunningStats, Stats, Training, Workspace};
+use layernorm::{
+    Batch, BatchMut, Convention, Params, Rows, RowsMut, Run, RunningStats, Stats, Training, Workspace,
+};
 use layernorm_burn::{BatchMode, BatchNorm, BatchNormConfig, Error, batch_norm_eval};
 
 const SHAPE: [usize; 3] = [5, 4, 3];
@@ -29,7 +31,8 @@ fn running_statistics_are_those_of_the_kernels() {
         training.running = Some(running.as_mut(Convention::Flax { momentum: 0.9 }));
         let from = Batch::channels_first(Rows::new(&values, 12).expect("rows"), 4).expect("channels");
         let to = BatchMut::channels_first(RowsMut::new(&mut y, 12).expect("rows"), 4).expect("channels");
-        layernorm::batch_norm_train(from, Params::<f32>::default(), to, training, Run::default()).expect("a batch");
+        layernorm::batch_norm_train(from, Params::<f32>::default(), to, training, Run::default())
+            .expect("a batch");
         assert_eq!(bits(norm.forward(x)), bits(Tensor::<1>::from_data(&y[..], &Device::flex())));
     }
     let expected = [&running.mean, &running.var].map(|of| of.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
@@ -108,6 +111,8 @@ fn a_negative_variance_is_nan_in_its_channel() {
     let dx = x.grad(&y.clone().sum().backward()).expect("dx");
     for of in [y.without_autodiff(), dx] {
         let of = vec_of::<f32, 2>(of);
-        assert!(of.iter().step_by(2).all(|v| v.is_nan()) && of.iter().skip(1).step_by(2).all(|v| v.is_finite()));
+        assert!(
+            of.iter().step_by(2).all(|v| v.is_nan()) && of.iter().skip(1).step_by(2).all(|v| v.is_finite())
+        );
     }
 }

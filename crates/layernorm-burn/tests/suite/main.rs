@@ -3,10 +3,12 @@
 mod autodiff;
 mod batch_norm;
 mod bits;
+mod checkpoints;
 mod copies;
 mod errors;
 mod family;
 mod gradients;
+mod kernels;
 mod norms;
 mod pytorch;
 mod records;
