@@ -22,23 +22,29 @@ pub(crate) fn parts(threads: Threads, rows: usize, features: usize) -> usize {
 }
 
 /// Run `part` for each of `0..parts`, at once where there are several.
-pub(crate) fn for_each(parts: usize, part: impl Fn(usize) + Send + Sync) {
-    #[cfg(all(feature = "rayon", not(miri)))]
+pub(crate) fn for_each(parts: usize, part: impl Fn(usize) + Sync) {
+    #[cfg(feature = "rayon")]
     if parts > 1 {
-        use rayon::prelude::*;
-        return (0..parts).into_par_iter().with_max_len(1).for_each(part);
-    }
-    // Rayon's queues break Miri's rules; other threads show it how rows and totals are shared.
-    #[cfg(all(feature = "rayon", miri))]
-    if parts > 1 {
-        let part = &part;
-        return std::thread::scope(|scope| {
-            (0..parts).for_each(|index| {
-                scope.spawn(move || part(index));
-            });
-        });
+        return at_once(parts, &part);
     }
     (0..parts).for_each(part);
+}
+
+/// The same on the pool. Not generic: rayon's queues would be compiled again for every caller.
+#[cfg(all(feature = "rayon", not(miri)))]
+fn at_once(parts: usize, part: &(dyn Fn(usize) + Sync)) {
+    use rayon::prelude::*;
+    (0..parts).into_par_iter().with_max_len(1).for_each(part);
+}
+
+/// Rayon's queues break Miri's rules; other threads show it how rows and totals are shared.
+#[cfg(all(feature = "rayon", miri))]
+fn at_once(parts: usize, part: &(dyn Fn(usize) + Sync)) {
+    std::thread::scope(|scope| {
+        (0..parts).for_each(|index| {
+            scope.spawn(move || part(index));
+        });
+    });
 }
 
 /// Part `part` of `len` things, split into `parts` of about equal size.
@@ -49,6 +55,6 @@ pub(crate) fn share(part: usize, parts: usize, len: usize) -> Range<usize> {
 }
 
 /// Run `body` over `rows` rows, a share to each part.
-pub(crate) fn over_rows(parts: usize, rows: usize, body: impl Fn(Range<usize>) + Send + Sync) {
+pub(crate) fn over_rows(parts: usize, rows: usize, body: impl Fn(Range<usize>) + Sync) {
     for_each(parts, |part| body(share(part, parts, rows)));
 }
