@@ -1,4 +1,4 @@
-//! Layer normalization and RMS norm for [Burn](burn): the modules and functions of `burn::nn`, by the kernels
+//! Layer normalization and its family for [Burn](burn): the modules and functions of `burn::nn`, by the kernels
 //! of [`layernorm`].
 //!
 //! ```
