@@ -10,6 +10,7 @@ use layernorm::{Real, Rows, RowsMut, Run};
 
 /// What a call takes beside x and its parameters, and gives back as it has become. See [`ops::Beside`].
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "one lives for one call, and an allocation would cost it more")]
 pub(crate) enum Beside<const D: usize> {
     Nothing,
     Residual(Tensor<D>),

@@ -36,13 +36,16 @@ impl<B: NormKernels, C: CheckpointStrategy> NormOps for Autodiff<B, C> {
     }
 }
 
+/// y, and what becomes of what is beside x.
+type Outputs<B> = (FloatTensor<B>, Beside<B>);
+
 /// The norm of x + residual.
 fn behind_sum<B: NormKernels, C: CheckpointStrategy>(
     norm: Operator,
     x: FloatTensor<Autodiff<B, C>>,
     residual: FloatTensor<Autodiff<B, C>>,
     params: Params<Autodiff<B, C>>,
-) -> (FloatTensor<Autodiff<B, C>>, Beside<Autodiff<B, C>>) {
+) -> Outputs<Autodiff<B, C>> {
     let inputs = [Some(&x), Some(&residual), params.gamma(), params.beta()];
     let save = inputs.into_iter().flatten().any(FloatTensor::<Autodiff<B, C>>::is_tracked);
     let ((x, x_node), (residual, residual_node)) = (x.into_parts(), residual.into_parts());

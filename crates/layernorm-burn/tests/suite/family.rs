@@ -10,11 +10,14 @@ use layernorm_burn::{
 };
 
 /// A function of tensors that are flat here, so that all cases have one type.
+type Function = dyn Fn(&[Tensor<1>]) -> Vec<Tensor<1>>;
+
+/// One norm with one choice of options.
 struct Case {
     name: String,
     /// How many numbers each input has. The first is x.
     lens: Vec<usize>,
-    of: Box<dyn Fn(&[Tensor<1>]) -> Vec<Tensor<1>>>,
+    of: Box<Function>,
 }
 
 fn case(
