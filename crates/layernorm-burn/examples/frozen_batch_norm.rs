@@ -162,3 +162,8 @@ fn main() {
     assert!(frozen.accuracy(NEW) > before.accuracy(NEW), "it learns the new camera");
     assert!(worse(&frozen) > worse(&training), "and keeps the old one");
 }
+
+#[test]
+fn it_ends_well() {
+    main();
+}

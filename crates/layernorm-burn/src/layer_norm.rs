@@ -242,8 +242,9 @@ impl<E: Element, P: Companion<E>> Kernels<E, P> for Layer {
             (SourceRows::InPlace(x), Some(SourceRows::InPlace(residual))) => {
                 layernorm::add_layer_norm_in_place(x, residual, Branch::default(), params, saved, run)
             }
-            (SourceRows::Apart(x, y), _) => layernorm::layer_norm(x, params, y, saved, run),
-            (SourceRows::InPlace(x), _) => layernorm::layer_norm_in_place(x, params, saved, run),
+            (SourceRows::Apart(x, y), None) => layernorm::layer_norm(x, params, y, saved, run),
+            (SourceRows::InPlace(x), None) => layernorm::layer_norm_in_place(x, params, saved, run),
+            _ => unreachable!("x and what is added to it lie alike"),
         }
     }
 

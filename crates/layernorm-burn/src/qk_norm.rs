@@ -92,10 +92,10 @@ pub fn try_head_norm<const D: usize>(
         return Err(Error::Rank { norm: "QK", needs: "[..., heads, features]", x: shape });
     };
     let all = heads * features;
-    let by_head = params.iter().flatten().all(|parameter| parameter.dims() == [all]);
+    let by_head = heads > 0 && params.iter().flatten().all(|parameter| parameter.dims() == [all]);
     match misfit(&params, features).filter(|_| !by_head) {
         Some((name, len)) => Err(Error::Heads { name, len, features, all, x: shape }),
-        // Without a number a token has, of no head, there is nothing to count.
+        // Of no heads there are no rows, which any number divides but 0.
         None => apply(Operator::new(Kind::Heads(Heads { kind, heads: heads.max(1) }), epsilon), x, params),
     }
 }

@@ -246,8 +246,11 @@ impl<E: Element, P: Companion<E>> Kernels<E, P> for Rms {
             (SourceRows::InPlace(x), Some(SourceRows::InPlace(residual))) => {
                 layernorm::add_rms_norm_in_place(x, residual, Branch::default(), params, saved, run)
             }
-            (SourceRows::Apart(x, y), _) => layernorm::rms_norm(x, self.params(params), y, saved, run),
-            (SourceRows::InPlace(x), _) => layernorm::rms_norm_in_place(x, self.params(params), saved, run),
+            (SourceRows::Apart(x, y), None) => layernorm::rms_norm(x, self.params(params), y, saved, run),
+            (SourceRows::InPlace(x), None) => {
+                layernorm::rms_norm_in_place(x, self.params(params), saved, run)
+            }
+            _ => unreachable!("x and what is added to it lie alike"),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use layernorm_burn::{
     AdaptiveNormConfig, BatchNormConfig, Error, GroupNormConfig, HeadNormKind, InstanceNormConfig,
-    LayerNormConfig, RmsNormConfig, adaptive_layer_norm, batch_norm_eval, group_norm, scale_norm,
+    LayerNormConfig, RmsNormConfig, adaptive_layer_norm, batch_norm_eval, group_norm, head_norm, scale_norm,
     try_adaptive_layer_norm, try_add_layer_norm, try_add_rms_norm, try_batch_norm, try_batch_norm_eval,
     try_group_norm, try_head_norm, try_instance_norm, try_layer_norm, try_rms_norm, try_scale_norm,
     try_weight_norm,
@@ -157,6 +157,29 @@ fn weights_samples_and_residuals_must_fit() {
     let half = weights().cast(DType::F16);
     let error = Error::Type { name: "residual", got: DType::F16, x: DType::F32 };
     assert_eq!(try_add_layer_norm(weights(), half, None, None, EPS).err(), Some(error));
+}
+
+#[test]
+fn no_numbers_are_no_error() {
+    let device = Device::flex().autodiff();
+    for shape in [[0, 4, 3], [2, 0, 3], [2, 4, 0], [0, 0, 0]] {
+        let x = || Tensor::<3>::zeros(shape, &device).require_grad();
+        let v = |len: usize| Tensor::<1>::zeros([len], &device).require_grad();
+        let [samples, heads, features] = shape;
+        for kind in [HeadNormKind::Rms, HeadNormKind::Layer, HeadNormKind::L2] {
+            let (shared, own) = (v(features), v(heads * features));
+            let y = head_norm(x(), kind, shared.clone(), shared, EPS);
+            let y = if heads > 0 { y + head_norm(x(), kind, own.clone(), own, EPS) } else { y };
+            y.sum().backward();
+        }
+        let rows = |of: usize| Tensor::<2>::zeros([of, features], &device).require_grad();
+        let y = scale_norm(x(), v(1), EPS) + adaptive_layer_norm(x(), rows(samples), rows(samples), EPS);
+        let (sums, _) = try_add_rms_norm(x(), x(), v(features), None, EPS).expect("it fits");
+        let weights = (0..3).map(|axis| try_weight_norm(x(), v(shape[axis]), axis).expect("it fits"));
+        let all = weights.fold(y + sums, |a, b| a + b);
+        assert_eq!(all.dims(), shape);
+        all.sum().backward();
+    }
 }
 
 #[test]
