@@ -1,8 +1,9 @@
 //! A small GPT over characters, with RMS norm before each part, QK norm, and a layer norm at the end, trained on a short
-//! text: `cargo run --release -p layernorm-candle --example char_gpt`, or with `-- --data FILE --steps 2000`.
+//! text, of which it then writes some: `cargo run --release -p layernorm-candle --example char_gpt`, or with
+//! `-- --data FILE --steps 2000 --letters 1000`.
 //!
-//! On a busy machine, `RAYON_NUM_THREADS=1` makes it several times as fast: candle's threads wait for each other at each
-//! of its small products.
+//! It runs on one thread, in some seconds, unless RAYON_NUM_THREADS says otherwise: at products as small as these, several
+//! threads of candle's wait for each other.
 
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 use candle_nn::{
@@ -57,15 +58,15 @@ impl Block {
 
     fn attend(&self, x: &Tensor, mask: &Tensor) -> Result<Tensor> {
         let (batch, time, _) = x.dims3()?;
-        let qkv = self.qkv.forward(x)?;
-        let part = |index| {
-            let part = qkv.narrow(2, index * SIZE, SIZE)?.reshape((batch, time, HEADS, SIZE / HEADS))?;
-            part.transpose(1, 2)
-        };
-        let (q, k) = self.qk_norm.forward(&part(0)?, &part(1)?)?; // read where they lie, heads before time
-        let logits = (q.matmul(&k.t()?.contiguous()?)? / ((SIZE / HEADS) as f64).sqrt())?;
+        // Queries, keys and values of all heads in one buffer; the norms read theirs where they lie.
+        let qkv = self.qkv.forward(x)?.reshape((batch, time, 3 * HEADS, SIZE / HEADS))?;
+        let part = |index| qkv.narrow(2, index * HEADS, HEADS);
+        let (q, k) = self.qk_norm.forward(&part(0)?, &part(1)?)?;
+        let [q, k, v] = [q, k, part(2)?].map(|heads| heads.transpose(1, 2)?.contiguous());
+        let (q, k) = (q?, k?);
+        let logits = (q.matmul(&k.t()?)? / ((SIZE / HEADS) as f64).sqrt())?;
         let shares = candle_nn::ops::softmax(&logits.broadcast_add(mask)?, D::Minus1)?;
-        let mixed = shares.matmul(&part(2)?.contiguous()?)?.transpose(1, 2)?.flatten_from(2)?;
+        let mixed = shares.matmul(&v?)?.transpose(1, 2)?.flatten_from(2)?;
         self.output.forward(&mixed)
     }
 
@@ -141,24 +142,33 @@ impl Random {
 struct Asked {
     text: String,
     steps: usize,
+    letters: usize,
 }
 
 fn asked() -> Result<Asked> {
-    let mut asked = Asked { text: TEXT.to_owned(), steps: 600 };
+    let mut asked = Asked { text: TEXT.to_owned(), steps: 700, letters: 200 };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| candle_core::Error::msg(format!("{word} needs a value")))?;
         match word.as_str() {
             "--data" => asked.text = std::fs::read_to_string(value)?,
             "--steps" => asked.steps = value.parse()?,
-            _ => return Err(candle_core::Error::msg("usage: char_gpt [--data FILE] [--steps NUMBER]")),
+            "--letters" => asked.letters = value.parse()?,
+            _ => {
+                let usage = "usage: char_gpt [--data FILE] [--steps NUMBER] [--letters NUMBER]";
+                return Err(candle_core::Error::msg(usage));
+            }
         }
     }
     Ok(asked)
 }
 
 fn main() -> Result<()> {
-    let Asked { text, steps } = asked()?;
+    let Asked { text, steps, letters } = asked()?;
+    if std::env::var_os("RAYON_NUM_THREADS").is_none() {
+        // SAFETY: no other thread has been started yet. Candle will read it once.
+        unsafe { std::env::set_var("RAYON_NUM_THREADS", "1") };
+    }
     let mut alphabet: Vec<char> = text.chars().collect();
     alphabet.sort_unstable();
     alphabet.dedup();
@@ -193,13 +203,13 @@ fn main() -> Result<()> {
         let logits = model.forward(&batch(0)?)?.flatten_to(1)?;
         let loss = candle_nn::loss::cross_entropy(&logits, &batch(1)?.flatten_all()?)?;
         optimizer.backward_step(&loss)?;
-        if step % 50 == 0 || step == 1 {
+        if step % 100 == 0 || step == 1 {
             println!("step {step:>5}: {:.3} nats a letter", loss.to_scalar::<f32>()?);
         }
     }
 
     let mut written = "This is".chars().map(number).collect::<Result<Vec<u32>>>()?;
-    for _ in 0..200 {
+    for _ in 0..letters {
         let context = &written[written.len().saturating_sub(CONTEXT)..];
         let logits = model.forward(&Tensor::new(context, &Device::Cpu)?.unsqueeze(0)?)?;
         let logits = (logits.get(0)?.get(context.len() - 1)? / 0.5)?;

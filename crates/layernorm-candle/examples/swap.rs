@@ -1,4 +1,4 @@
-//! Writes a checkpoint with candle's norms, loads it with ours, and shows that the logits are the same:
+//! Loads one checkpoint by candle's norms and by ours, and shows that the logits are the same:
 //! `cargo run -p layernorm-candle --example swap`.
 //!
 //! The model is written once, for whichever norms it is given; in a program of yours there is but one, and one line of
@@ -32,17 +32,21 @@ fn main() -> Result<()> {
     let tokens: Vec<u32> = (0..4 * 16).map(|i| i * i % 97).collect();
     let tokens = Tensor::from_vec(tokens, (4, 16), &Device::Cpu)?;
 
+    // A checkpoint of a model that candle's norms have made.
     let variables = VarMap::new();
     let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
-    let by_candle = logits(&tokens, &vb, candle_nn::layer_norm, candle_nn::rms_norm)?;
+    logits(&tokens, &vb, candle_nn::layer_norm, candle_nn::rms_norm)?;
     variables.save(&file)?;
-    println!("wrote {} variables with candle's norms to {}", variables.all_vars().len(), file.display());
+    println!("wrote {} variables to {}", variables.all_vars().len(), file.display());
 
-    let tensors = candle_core::safetensors::load(&file, &Device::Cpu)?;
-    let vb = VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu);
-    let by_ours = logits(&tokens, &vb, layernorm_candle::layer_norm, layernorm_candle::rms_norm)?;
+    let load = || -> Result<VarBuilder<'static>> {
+        let tensors = candle_core::safetensors::load(&file, &Device::Cpu)?;
+        Ok(VarBuilder::from_tensors(tensors, DType::F32, &Device::Cpu))
+    };
+    let by_candle = logits(&tokens, &load()?, candle_nn::layer_norm, candle_nn::rms_norm)?;
+    let by_ours = logits(&tokens, &load()?, layernorm_candle::layer_norm, layernorm_candle::rms_norm)?;
     std::fs::remove_file(&file)?;
-    println!("loaded them with ours");
+    println!("loaded them by candle's norms and by ours");
 
     let show = |name: &str, logits: &Tensor| -> Result<()> {
         let first: Vec<f32> = logits.get(0)?.to_vec1()?;

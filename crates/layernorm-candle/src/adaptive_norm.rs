@@ -1,7 +1,7 @@
 //! An adaptive norm as a module: the map from a condition to scale and shift, and the norm that they modulate.
 
 use crate::error::Error;
-use crate::norm::Norm;
+use crate::kernels::Norm;
 use crate::ops::modulated;
 use candle_core::{Result, Tensor};
 use candle_nn::{LayerNormConfig, Linear, Module, VarBuilder, linear};

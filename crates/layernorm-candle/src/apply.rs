@@ -3,7 +3,8 @@
 use crate::compose::compose;
 use crate::error::{Error, expect_device};
 use crate::forward::{Affine, Forward};
-use crate::norm::{Kernel, Norm};
+use crate::kernels::{Kernel, Norm};
+use crate::rows::Blocks;
 use crate::scalar::compute_type;
 use candle_core::{DType, Result, Tensor};
 use std::sync::LazyLock;
@@ -15,13 +16,24 @@ pub(crate) fn over_last_axis(
     weight: Option<&Tensor>,
     bias: Option<&Tensor>,
 ) -> Result<Tensor> {
+    let features = last_axis(norm, x, weight, bias)?;
+    over_rows(norm, x, features, weight, bias)
+}
+
+/// The length of the last axis of `x`, which parameters fit.
+pub(crate) fn last_axis(
+    norm: Norm,
+    x: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+) -> Result<usize> {
     let Some(&features) = x.dims().last() else {
         let needs = "an axis to normalise over";
         return Err(Error::Rank { norm: norm.name(), needs, x: x.shape().clone() }.into());
     };
     expect_parameter("weight", weight, x, features)?;
     expect_parameter("bias", bias, x, features)?;
-    over_rows(norm, x, features, weight, bias)
+    Ok(features)
 }
 
 /// `f` of `x` in the type that it is computed in; the result in the type of `x` again, rounded once.
@@ -68,17 +80,39 @@ pub(crate) fn by_kernel(
         copied = x.contiguous()?; // recorded by candle, so the gradient goes back the same way
         &copied
     };
-    // The kernels read parameters of the type of x, or of the one that it is computed in. Candle records a conversion,
-    // so that a gradient comes back in the type of its parameter.
-    let as_they_are = [weight, bias].iter().flatten().all(|p| p.dtype() == x.dtype());
+    let parameters = parameters(x, [weight, bias])?;
+    record(x, parameters.each_ref().map(Option::as_ref), |affine| Forward {
+        kernel,
+        features,
+        affine,
+        done: None,
+    })
+}
+
+/// Weight and bias as the kernels read them: of the type of x, or of the one that it is computed in, in evenly spaced rows.
+/// Candle records a conversion, so that a gradient comes back in the type of its parameter.
+pub(crate) fn parameters(x: &Tensor, given: [Option<&Tensor>; 2]) -> Result<[Option<Tensor>; 2]> {
+    let as_they_are = given.iter().flatten().all(|p| p.dtype() == x.dtype());
     let dtype = if as_they_are { x.dtype() } else { compute_type(x)? };
-    let parameter = |p: Option<&Tensor>| p.map(|p| p.to_dtype(dtype)?.contiguous()).transpose();
-    let forward = |affine| Forward { kernel, features, affine };
-    match (parameter(weight)?, parameter(bias)?) {
-        (None, None) => x.apply_op1(forward(Affine::None)),
-        (Some(weight), None) => x.apply_op2(&weight, forward(Affine::Weight)),
-        (None, Some(bias)) => x.apply_op2(&bias, forward(Affine::Bias)),
-        (Some(weight), Some(bias)) => x.apply_op3(&weight, &bias, forward(Affine::Both)),
+    let [weight, bias] = given.map(|p| -> Result<_> {
+        let Some(p) = p else { return Ok(None) };
+        let p = p.to_dtype(dtype)?;
+        Ok(Some(if Blocks::of_last_axis(p.layout()).is_some() { p } else { p.contiguous()? }))
+    });
+    Ok([weight?, bias?])
+}
+
+/// The operation of candle for these parameters.
+pub(crate) fn record<K: Kernel>(
+    x: &Tensor,
+    parameters: [Option<&Tensor>; 2],
+    forward: impl FnOnce(Affine) -> Forward<K>,
+) -> Result<Tensor> {
+    match parameters {
+        [None, None] => x.apply_op1(forward(Affine::None)),
+        [Some(weight), None] => x.apply_op2(weight, forward(Affine::Weight)),
+        [None, Some(bias)] => x.apply_op2(bias, forward(Affine::Bias)),
+        [Some(weight), Some(bias)] => x.apply_op3(weight, bias, forward(Affine::Both)),
     }
 }
 

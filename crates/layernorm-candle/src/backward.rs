@@ -6,14 +6,13 @@
 
 use crate::error::Error;
 use crate::forward::Forward;
-use crate::norm::Kernel;
-use crate::rows::{Stored, values};
-use crate::scalar::{Scalar, all_of};
+use crate::kernels::Kernel;
+use crate::rows::Blocks;
+use crate::scalar::{Scalar, with_numbers};
+use crate::stored::{Stored, all_of, parameter, taken_along};
 use candle_core::backend::BackendStorage;
-use candle_core::{
-    CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor, WithDType,
-};
-use layernorm::{Companion, Params};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Tensor, WithDType};
+use layernorm::Companion;
 use std::sync::Mutex;
 
 /// Which gradients are waited for. Parameters by their shape and type.
@@ -72,10 +71,8 @@ pub(crate) fn backward<K: Kernel>(
 /// are not evenly spaced are copied, which the forward pass does not need.
 fn in_one_block<K: Kernel>(tensor: &Tensor, forward: &Forward<K>) -> Result<Tensor> {
     let tensor = tensor.detach();
-    match forward.kernel.blocks(tensor.layout(), forward.features) {
-        Some(blocks) if blocks.count() == 1 => Ok(tensor),
-        _ => tensor.contiguous(),
-    }
+    let blocks = forward.kernel.blocks(tensor.layout(), forward.features);
+    if blocks.and_then(Blocks::if_one).is_some() { Ok(tensor) } else { tensor.contiguous() }
 }
 
 /// Sums, in the type that they were summed in, as a gradient, in the type of its parameter.
@@ -99,14 +96,8 @@ struct Backward<K> {
 
 impl<K: Kernel> Backward<K> {
     fn run(&self, x: Stored<'_>, dy: Stored<'_>, weight: Option<Stored<'_>>) -> Result<(CpuStorage, Shape)> {
-        let dx = match x.0 {
-            CpuStorage::F32(memory) => self.run_as(memory, x.1, dy, weight)?,
-            CpuStorage::F64(memory) => self.run_as(memory, x.1, dy, weight)?,
-            CpuStorage::F16(memory) => self.run_as(memory, x.1, dy, weight)?,
-            CpuStorage::BF16(memory) => self.run_as(memory, x.1, dy, weight)?,
-            other => return Err(Error::Type { name: "x", got: other.dtype() }.into()),
-        };
-        Ok((dx, if self.wanted.x { x.1.shape().clone() } else { Shape::from(0) }))
+        let dx: Result<_> = with_numbers!(x.0, memory => self.run_as(memory, x.1, dy, weight));
+        Ok((dx?, if self.wanted.x { x.1.shape().clone() } else { Shape::from(0) }))
     }
 
     fn run_as<E: Scalar>(
@@ -116,19 +107,13 @@ impl<K: Kernel> Backward<K> {
         dy: Stored<'_>,
         weight: Option<Stored<'_>>,
     ) -> Result<CpuStorage> {
-        let bias = self.bias.as_ref().map(Tensor::storage_and_layout);
-        let bias = match &bias {
-            Some((storage, layout)) => match &**storage {
-                Storage::Cpu(storage) => Some((storage, *layout)),
-                _ => return Err(Error::Rows.into()),
-            },
-            None => None,
-        };
-        if all_of::<E>([weight, bias]) {
-            self.run_with::<E, E>(x, x_layout, dy, [weight, bias])
-        } else {
-            self.run_with::<E, E::Acc>(x, x_layout, dy, [weight, bias])
-        }
+        taken_along([self.bias.as_ref(), None], |[bias, _]| {
+            if all_of::<E>([weight, bias]) {
+                self.run_with::<E, E>(x, x_layout, dy, [weight, bias])
+            } else {
+                self.run_with::<E, E::Acc>(x, x_layout, dy, [weight, bias])
+            }
+        })
     }
 
     fn run_with<E: Scalar, P: Companion<E> + WithDType>(
@@ -143,8 +128,8 @@ impl<K: Kernel> Backward<K> {
         let blocks = |layout| kernel.blocks(layout, features).ok_or(Error::Rows);
         let x = blocks(x_layout)?.block(0, x)?;
         let dy = blocks(dy.1)?.block(0, E::cpu_storage_as_slice(dy.0)?)?;
-        let [weight, bias] = parameters.map(|parameter| parameter.map(values).transpose());
-        let params = Params::<P> { weight: weight?, bias: bias?, eps: kernel.eps() };
+        let [weight, bias] = parameters.map(|stored| stored.map(parameter::<P>).transpose());
+        let parameters = [weight?, bias?];
 
         let mut dx = E::zeros(if self.wanted.x { x_layout.shape().elem_count() } else { 0 });
         let sums =
@@ -153,10 +138,10 @@ impl<K: Kernel> Backward<K> {
             [&self.wanted.weight, &self.wanted.bias].map(|wanted| wanted.as_ref().map(sums));
         let of_x = self.wanted.x.then_some(&mut dx[..]);
         let of_parameters = [dweight.as_deref_mut(), dbias.as_deref_mut()];
-        kernel.backward([x, dy], params, of_x, of_parameters).map_err(Error::from)?;
+        kernel.backward([x, dy], parameters, of_x, of_parameters).map_err(Error::from)?;
 
-        let parameters = [dweight, dbias].map(|gradient| gradient.map(E::Acc::to_cpu_storage_owned));
-        *self.parameters.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = parameters;
+        let sums = [dweight, dbias].map(|gradient| gradient.map(E::Acc::to_cpu_storage_owned));
+        *self.parameters.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = sums;
         Ok(E::to_cpu_storage_owned(dx))
     }
 }

@@ -8,11 +8,10 @@
 //! ```
 
 use crate::apply::{by_kernel, by_kernels, in_compute_type, over_rows};
-use crate::batch::{Batch, Statistics, Taken, loaded, stored};
 use crate::compose::rstd;
 use crate::error::Error;
 use crate::group_norm::expect_channels;
-use crate::norm::{Kernel, Kind, Norm};
+use crate::kernels::{Batch, Kernel, Kind, Norm, Statistics, Taken, loaded, stored};
 use crate::ops::channels::{affine, along_channels, channels_last, channels_second, expect_parameter, split};
 use crate::scalar::compute_type;
 use crate::statistics::statistics;

@@ -1,7 +1,7 @@
 //! The norms from candle's own operations: for devices whose memory the kernels can't reach, and for gradients of
 //! gradients. Candle differentiates them itself. The kernels' bounds and bits are not promised here.
 
-use crate::norm::{Channels, Kind, Norm};
+use crate::kernels::{Channels, Kind, Norm};
 use crate::ops::channels::affine;
 use candle_core::{Result, Tensor};
 use layernorm::Activation;
@@ -69,7 +69,7 @@ fn over_length(square: &Tensor, eps: f64) -> Result<Tensor> {
 mod tests {
     use super::compose;
     use crate::apply::over_rows;
-    use crate::norm::{Channels, Kind, Norm};
+    use crate::kernels::{Channels, Kind, Norm};
     use candle_core::{Device, Result, Tensor, Var};
     use layernorm::{Activation, Layout};
 

@@ -28,6 +28,8 @@ pub(crate) enum Error {
     OneValue { x: Shape, values: usize },
     #[error("{name} has shape {got:?} and x has shape {x:?}: the two must be the same")]
     OtherShape { name: &'static str, got: Shape, x: Shape },
+    #[error("{name} is {got:?} and x is {x:?}: the two must be the same")]
+    OtherType { name: &'static str, got: DType, x: DType },
     #[error(
         "{name} has shape {got:?} and x has shape {x:?}: {name} must be [samples, features], or broadcast to x"
     )]

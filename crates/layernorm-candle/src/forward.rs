@@ -2,13 +2,14 @@
 
 use crate::backward::{Wanted, backward};
 use crate::error::Error;
-use crate::norm::Kernel;
-use crate::rows::{Stored, values};
-use crate::scalar::{Scalar, all_of};
+use crate::kernels::Kernel;
+use crate::scalar::{Scalar, with_numbers};
+use crate::stored::{Stored, all_of, parameter};
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, WithDType};
-use layernorm::{Companion, Params, Run, Threads};
+use layernorm::{Companion, Run, Threads};
 use rayon::prelude::*;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Which parameters follow x.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,13 +22,29 @@ pub(crate) enum Affine {
 
 /// y = weight norm(x) + bias, over rows of `features` values.
 ///
-/// x has its rows in memory (see [`Kernel::blocks`]). Parameters are contiguous, and both of the type of x, or both of the one
-/// that it is computed in.
+/// x has its rows in memory (see [`Kernel::blocks`]). Parameters have evenly spaced rows, and are both of the type of x, or
+/// both of the one that it is computed in.
 #[derive(Debug, Clone)]
 pub(crate) struct Forward<K> {
     pub(crate) kernel: K,
     pub(crate) features: usize,
     pub(crate) affine: Affine,
+    /// Where y may lie already.
+    pub(crate) done: Option<Done>,
+}
+
+/// The result of an operation, computed by the one before it beside its own (see `add.rs`).
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Done(Arc<Mutex<Option<CpuStorage>>>);
+
+impl Done {
+    pub(crate) fn leave(&self, y: CpuStorage) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(y);
+    }
+
+    fn take(&self) -> Option<CpuStorage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 /// Numbers above which blocks of rows are shared between threads. (A single block is left to the kernels, which know.)
@@ -40,14 +57,11 @@ impl<K: Kernel> Forward<K> {
         weight: Option<Stored<'_>>,
         bias: Option<Stored<'_>>,
     ) -> Result<(CpuStorage, Shape)> {
-        let y = match x.0 {
-            CpuStorage::F32(memory) => self.run_as(memory, x.1, weight, bias)?,
-            CpuStorage::F64(memory) => self.run_as(memory, x.1, weight, bias)?,
-            CpuStorage::F16(memory) => self.run_as(memory, x.1, weight, bias)?,
-            CpuStorage::BF16(memory) => self.run_as(memory, x.1, weight, bias)?,
-            other => return Err(Error::Type { name: "x", got: other.dtype() }.into()),
+        let y: Result<_> = match self.done.as_ref().and_then(Done::take) {
+            Some(y) => Ok(y),
+            None => with_numbers!(x.0, memory => self.run_as(memory, x.1, weight, bias)),
         };
-        Ok((y, x.1.shape().clone()))
+        Ok((y?, x.1.shape().clone()))
     }
 
     fn run_as<E: Scalar>(
@@ -73,14 +87,10 @@ impl<K: Kernel> Forward<K> {
         bias: Option<Stored<'_>>,
     ) -> Result<CpuStorage> {
         let blocks = self.kernel.blocks(layout, self.features).ok_or(Error::Rows)?;
-        let params = Params::<P> {
-            weight: weight.map(values).transpose()?,
-            bias: bias.map(values).transpose()?,
-            eps: self.kernel.eps(),
-        };
+        let parameters = [weight.map(parameter::<P>).transpose()?, bias.map(parameter::<P>).transpose()?];
         let mut y = E::zeros(layout.shape().elem_count());
         let block = |(index, y): (usize, &mut [E]), run| -> Result<()> {
-            Ok(self.kernel.forward(blocks.block(index, memory)?, params, y, run).map_err(Error::from)?)
+            Ok(self.kernel.forward(blocks.block(index, memory)?, parameters, y, run).map_err(Error::from)?)
         };
         if blocks.count() == 1 {
             block((0, &mut y), Run::default())?;

@@ -2,7 +2,7 @@
 
 use crate::apply::over_last_axis;
 use crate::error::Error;
-use crate::norm::Norm;
+use crate::kernels::Norm;
 use crate::ops;
 use candle_core::{Module, Result, Tensor};
 use candle_nn::{Init, LayerNormConfig, VarBuilder};
@@ -85,8 +85,12 @@ impl LayerNorm {
     /// # Ok::<(), candle_core::Error>(())
     /// ```
     pub fn forward_add(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
-        let sum = ops::add(x, residual)?;
-        Ok((self.forward(&sum)?, sum))
+        self.expect_features(x)?;
+        ops::normed_sum(self.norm(), x, residual, Some(&self.weight), self.bias.as_ref())
+    }
+
+    fn norm(&self) -> Norm {
+        Norm::with_mean_removed(self.remove_mean, self.eps)
     }
 
     /// A module of some features takes no other `x`, though one weight for all features would fit.
@@ -104,8 +108,7 @@ impl LayerNorm {
 impl Module for LayerNorm {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.expect_features(x)?;
-        let norm = Norm::with_mean_removed(self.remove_mean, self.eps);
-        over_last_axis(norm, x, Some(&self.weight), self.bias.as_ref())
+        over_last_axis(self.norm(), x, Some(&self.weight), self.bias.as_ref())
     }
 }
 

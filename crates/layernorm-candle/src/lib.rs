@@ -25,13 +25,14 @@
 //!   side: any contiguous tensor, a slice of one, and one whose axes before the last are swapped (heads and time, say).
 //!   Another layout is made contiguous first.
 //! - **Backward** is one call of the kernels that gives dx, dweight and dbias together. Candle's operations save
-//!   nothing, so the statistics are taken from `x` again; and rows that are not evenly spaced are copied here, because
-//!   dweight and dbias are sums over all rows in one order.
+//!   nothing, so the statistics are taken from `x` again; and rows that are neither evenly spaced nor in evenly spaced
+//!   groups (heads before time) are copied here, because dweight and dbias are sums over all rows in one order.
 //! - **Group, instance and batch norm** have kernels too, with weight and bias of channels fused, and SiLU after group norm.
 //!   Pictures lie with their channels second or, as views of tensors with channels last, last; y then lies as `x` does.
 //!   Batch norm keeps the statistics of the batch for its backward pass.
-//! - **Scale and L2 norm** have a kernel. **Add and norm**, **adaptive** and **QK norm** are the kernel of layer or RMS
-//!   norm, and candle's additions and products around it.
+//! - **Add and norm**: one call of the kernels gives the sum and its norm, recorded as two operations. **Adaptive norms**:
+//!   one kernel, with scale and shift read where they lie, as long as they belong to samples; other shapes are broadcast
+//!   by candle. **Scale, L2 and QK norm** are kernels; queries are read among the keys and values of their buffer.
 //! - **On CUDA or Metal** all is composed from candle's own operations (the mean taken twice, so that large means are
 //!   safe there too), which candle differentiates. The bounds and the bits of the kernels are not promised there. The
 //!   features `cuda` and `metal` are candle's: switch them on for `candle-core` and `candle-nn` in your crate.
@@ -55,21 +56,22 @@
 //! # Files
 //! `ops/` has the functions, a file each with its formula; beside it lie the modules, a file each with its constructors.
 //! The rest is the road from a tensor to a kernel: `apply.rs` checks and chooses, `forward.rs` and `backward.rs` are the
-//! operations of candle, `rows.rs` finds the rows in memory, `scalar.rs` says in which types, `norm.rs` and `batch.rs` name
-//! the kernels, `compose.rs` does without. `statistics.rs` is batch norm's where that is composed.
+//! operations of candle (`add.rs` has a sum's beside its norm's), `stored.rs` and `rows.rs` find the numbers and their rows
+//! in memory, `scalar.rs` says in which types, `kernels/` calls the kernels, `compose.rs` does without. `statistics.rs` is
+//! batch norm's where that is composed.
 
 mod adaptive_norm;
+mod add;
 mod apply;
 mod backward;
-mod batch;
 mod batch_norm;
 mod compose;
 mod error;
 mod forward;
 mod group_norm;
 mod instance_norm;
+mod kernels;
 mod layer_norm;
-mod norm;
 pub mod ops;
 mod qk_norm;
 mod rms_norm;
@@ -77,6 +79,7 @@ mod rows;
 mod scalar;
 mod scale_norm;
 mod statistics;
+mod stored;
 
 pub use adaptive_norm::{AdaptiveNorm, adaptive_norm};
 pub use batch_norm::{BatchNorm, batch_norm};

@@ -1,43 +1,59 @@
 //! Where the rows of a tensor lie in its memory.
 
 use crate::error::Error;
-use candle_core::{CpuStorage, Layout, WithDType};
-use layernorm::Rows;
+use candle_core::Layout;
+use layernorm::{Heads, Rows};
 
-/// Evenly spaced rows in memory.
+/// Evenly spaced rows in memory, or evenly spaced groups of rows without gaps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Block<'a, T> {
     memory: &'a [T],
-    rows: usize,
+    lie: Lie,
+}
+
+/// How the rows of a block lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lie {
     features: usize,
+    /// Rows in a group, and the distance between them.
+    rows: usize,
     stride: usize,
+    /// Groups, and the distance between them. All rows are one group, unless that is asked for.
+    groups: usize,
+    distance: usize,
 }
 
 impl<'a, T> Block<'a, T> {
     /// As the kernels take rows.
     pub(crate) fn rows(self) -> Result<Rows<'a, T>, layernorm::Error> {
-        Rows::strided(self.memory, self.rows, self.features, self.stride)
+        let Lie { features, rows, stride, groups, distance } = self.lie;
+        if groups == 1 {
+            return Rows::strided(self.memory, rows, features, stride);
+        }
+        let heads = Heads { tokens: groups, heads: rows, head_dim: features, stride: distance, offset: 0 };
+        Rows::heads(self.memory, heads)
     }
 
     /// No rows.
     pub(crate) fn none() -> Self {
-        Self { memory: &[], rows: 0, features: 0, stride: 0 }
+        Self { memory: &[], lie: Lie { features: 0, rows: 0, stride: 0, groups: 1, distance: 0 } }
     }
 
     /// How many rows.
     pub(crate) fn count(self) -> usize {
-        self.rows
+        self.lie.rows * self.lie.groups
     }
 
     /// Values in a row.
     pub(crate) fn features(self) -> usize {
-        self.features
+        self.lie.features
     }
 
     /// All their values, of rows without gaps.
     pub(crate) fn values(self) -> &'a [T] {
-        debug_assert!(self.rows < 2 || self.stride == self.features, "blocks without gaps were asked for");
-        self.memory.get(..self.rows * self.features).unwrap_or(self.memory)
+        let Lie { features, rows, stride, groups, .. } = self.lie;
+        debug_assert!(groups == 1 && (rows < 2 || stride == features), "blocks without gaps were asked for");
+        self.memory.get(..rows * features).unwrap_or(self.memory)
     }
 }
 
@@ -45,10 +61,8 @@ impl<'a, T> Block<'a, T> {
 /// one, several where axes before the last are swapped. Every block has as many rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Blocks {
-    features: usize,
-    /// Rows in a block, and the distance between them.
-    rows: usize,
-    stride: usize,
+    /// How the rows of each lie.
+    lie: Lie,
     /// Where the first block starts.
     offset: usize,
     /// The axes over blocks, innermost first: length and stride.
@@ -59,8 +73,11 @@ impl Blocks {
     /// The rows of `features` values of a tensor of this layout, if no row has gaps.
     pub(crate) fn of(layout: &Layout, features: usize) -> Option<Self> {
         let offset = layout.start_offset();
+        let of = |rows, stride, axes| {
+            Some(Self { lie: Lie { features, rows, stride, groups: 1, distance: 0 }, offset, axes })
+        };
         if layout.shape().elem_count() == 0 {
-            return Some(Self { features, rows: 0, stride: features, offset, axes: Vec::new() });
+            return of(0, features, Vec::new());
         }
         let axes = layout.dims().iter().copied().zip(layout.stride().iter().copied());
         let mut axes = axes.rev().filter(|&(len, _)| len > 1).peekable();
@@ -81,7 +98,17 @@ impl Blocks {
                 rows *= len;
             }
         }
-        Some(Self { features, rows, stride, offset, axes: axes.collect() })
+        of(rows, stride, axes.collect())
+    }
+
+    /// The rows of the last axis of a tensor, if they are evenly spaced.
+    pub(crate) fn of_last_axis(layout: &Layout) -> Option<Self> {
+        Self::of(layout, layout.dims().last().copied().unwrap_or(1))?.if_one()
+    }
+
+    /// These, if there is but one.
+    pub(crate) fn if_one(self) -> Option<Self> {
+        (self.count() == 1).then_some(self)
     }
 
     /// How many blocks.
@@ -91,14 +118,35 @@ impl Blocks {
 
     /// Values in a block.
     pub(crate) fn len(&self) -> usize {
-        self.rows * self.features
+        self.lie.rows * self.lie.groups * self.lie.features
     }
 
     /// The same rows, as blocks in which one begins where the one before ends.
     pub(crate) fn without_gaps(mut self) -> Self {
-        if self.rows > 1 && self.stride != self.features {
-            self.axes.insert(0, (self.rows, self.stride));
-            (self.rows, self.stride) = (1, self.features);
+        let Lie { features, rows, stride, .. } = self.lie;
+        if rows > 1 && stride != features {
+            self.axes.insert(0, (rows, stride));
+            (self.lie.rows, self.lie.stride) = (1, features);
+        }
+        self
+    }
+
+    /// The same rows, as fewer blocks: evenly spaced ones without gaps inside become groups of one. So do the heads of
+    /// the queries of each token, in a buffer that has its keys and values too.
+    pub(crate) fn in_groups(mut self) -> Self {
+        let lie = &mut self.lie;
+        while let Some(&(len, next)) = self.axes.first()
+            && lie.rows > 1
+            && lie.stride == lie.features
+        {
+            match lie.groups {
+                1 if next >= lie.rows * lie.features => lie.distance = next,
+                1 => break,
+                groups if next == groups * lie.distance => {}
+                _ => break,
+            }
+            lie.groups *= len;
+            self.axes.remove(0);
         }
         self
     }
@@ -111,19 +159,8 @@ impl Blocks {
             rest /= len;
         }
         let memory = memory.get(start..).ok_or(Error::Rows)?;
-        let Self { rows, features, stride, .. } = *self;
-        Ok(Block { memory, rows, features, stride })
+        Ok(Block { memory, lie: self.lie })
     }
-}
-
-/// A tensor as candle hands it to an operation.
-pub(crate) type Stored<'a> = (&'a CpuStorage, &'a Layout);
-
-/// The values of a contiguous tensor.
-pub(crate) fn values<'a, T: WithDType>((storage, layout): Stored<'a>) -> candle_core::Result<&'a [T]> {
-    let memory = T::cpu_storage_as_slice(storage)?;
-    let (start, end) = layout.contiguous_offsets().ok_or(Error::Rows)?;
-    Ok(memory.get(start..end).ok_or(Error::Rows)?)
 }
 
 #[cfg(test)]
@@ -134,7 +171,7 @@ mod tests {
     /// (blocks, rows in each, stride)
     fn blocks_of(dims: &[usize], strides: &[usize], features: usize) -> Option<(usize, usize, usize)> {
         let layout = Layout::new(Shape::from(dims), strides.to_vec(), 0);
-        Blocks::of(&layout, features).map(|blocks| (blocks.count(), blocks.rows, blocks.stride))
+        Blocks::of(&layout, features).map(|blocks| (blocks.count(), blocks.lie.rows, blocks.lie.stride))
     }
 
     #[test]
@@ -168,7 +205,7 @@ mod tests {
     fn rows_apart_are_blocks_without_gaps() -> Result<(), crate::error::Error> {
         let layout = Layout::new(Shape::from((2, 3, 2)), vec![20, 6, 1], 1);
         let blocks = Blocks::of(&layout, 2).ok_or(crate::error::Error::Rows)?.without_gaps();
-        assert_eq!((blocks.count(), blocks.rows, blocks.stride), (6, 1, 2));
+        assert_eq!((blocks.count(), blocks.lie.rows, blocks.lie.stride), (6, 1, 2));
         let memory: Vec<f32> = (0..40u8).map(f32::from).collect();
         let starts = [1.0, 7.0, 13.0, 21.0, 27.0, 33.0];
         for (index, start) in starts.into_iter().enumerate() {
@@ -176,6 +213,35 @@ mod tests {
         }
         let whole = Blocks::of(&Layout::contiguous((4, 5)), 5).ok_or(crate::error::Error::Rows)?;
         assert_eq!(whole.clone().without_gaps(), whole);
+        Ok(())
+    }
+
+    #[test]
+    fn blocks_of_rows_without_gaps_are_groups() -> Result<(), crate::error::Error> {
+        // (blocks, groups, rows in each, distance)
+        let groups_of = |dims: &[usize], strides: &[usize]| {
+            let layout = Layout::new(Shape::from(dims), strides.to_vec(), 0);
+            let blocks = Blocks::of(&layout, 4)?.in_groups();
+            Some((blocks.count(), blocks.lie.groups, blocks.lie.rows, blocks.lie.distance))
+        };
+        assert_eq!(
+            groups_of(&[2, 5, 3, 4], &[180, 36, 4, 1]),
+            Some((1, 10, 3, 36)),
+            "queries among keys and values"
+        );
+        assert_eq!(
+            groups_of(&[2, 5, 3, 4], &[200, 36, 4, 1]),
+            Some((2, 5, 3, 36)),
+            "of a part of the tokens"
+        );
+        assert_eq!(groups_of(&[2, 5, 3, 4], &[60, 12, 4, 1]), Some((1, 1, 30, 0)), "contiguous");
+        assert_eq!(groups_of(&[2, 3, 4], &[0, 4, 1]), Some((2, 1, 3, 0)), "broadcast");
+        assert_eq!(groups_of(&[2, 3, 5, 4], &[180, 4, 36, 1]), Some((6, 1, 5, 0)), "heads before time");
+        let layout = Layout::new(Shape::from((2, 2, 2)), vec![6, 2, 1], 1);
+        let blocks = Blocks::of(&layout, 2).ok_or(crate::error::Error::Rows)?.in_groups();
+        let memory: Vec<f32> = (0..11u8).map(f32::from).collect();
+        let rows = blocks.block(0, &memory)?.rows()?;
+        assert_eq!((rows.row(1), rows.row(2)), (Some(&[3.0, 4.0][..]), Some(&[7.0, 8.0][..])));
         Ok(())
     }
 

@@ -1,8 +1,6 @@
 //! The types that the kernels read, as both crates know them.
 
 use crate::error::Error;
-use crate::rows::Stored;
-use candle_core::backend::BackendStorage;
 use candle_core::{DType, Result, Tensor, WithDType};
 use half::vec::HalfBitsVecExt;
 use half::{bf16, f16};
@@ -47,7 +45,16 @@ pub(crate) fn compute_type(x: &Tensor) -> Result<DType> {
     }
 }
 
-/// Are all parameters that are there of type `E`?
-pub(crate) fn all_of<E: WithDType>(parameters: [Option<Stored<'_>>; 2]) -> bool {
-    parameters.iter().flatten().all(|(storage, _)| storage.dtype() == E::DTYPE)
+/// `$call` of the numbers of x, of whichever type they are.
+macro_rules! with_numbers {
+    ($x:expr, $numbers:ident => $call:expr) => {
+        match $x {
+            CpuStorage::F32($numbers) => $call,
+            CpuStorage::F64($numbers) => $call,
+            CpuStorage::F16($numbers) => $call,
+            CpuStorage::BF16($numbers) => $call,
+            other => Err(Error::Type { name: "x", got: other.dtype() }.into()),
+        }
+    };
 }
+pub(crate) use with_numbers;

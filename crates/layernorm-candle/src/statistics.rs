@@ -2,7 +2,7 @@
 
 use crate::compose::centre;
 use crate::error::Error;
-use crate::norm::Kind;
+use crate::kernels::Kind;
 use crate::scalar::Scalar;
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, WithDType};
@@ -38,7 +38,7 @@ struct Statistics {
 impl Statistics {
     fn run<T: Scalar + Real>(&self, memory: &CpuStorage, layout: &Layout) -> Result<CpuStorage> {
         let (rows, values) = layout.shape().dims2()?;
-        let memory = crate::rows::values::<T>((memory, layout))?;
+        let memory = crate::stored::values::<T>((memory, layout))?;
         let zeros = |len| vec![<T as WithDType>::from_f64(0.0); len];
         let (mut scratch, mut both) = (zeros(values), zeros(2 * rows));
         let (means, vars) = both.split_at_mut(rows);
@@ -83,7 +83,7 @@ impl CustomOp1 for Statistics {
 #[cfg(test)]
 mod tests {
     use super::{compose, statistics};
-    use crate::norm::Kind;
+    use crate::kernels::Kind;
     use candle_core::{Device, Result, Tensor};
 
     #[test]

@@ -47,6 +47,20 @@ pub enum Error {
         /// The shape of `x`.
         x: Vec<usize>,
     },
+    /// A norm by channel without an axis of channels, or with several, or on the first axis, which is that of samples.
+    #[error(
+        "x has shape {x:?}: a norm by channel needs one axis of channels, after that of samples, which is the first"
+    )]
+    ChannelAxis {
+        /// The shape of `x`.
+        x: Vec<usize>,
+    },
+    /// An adaptive norm over the first axis, which is that of samples.
+    #[error("x has shape {x:?}, and the first axis, that of samples, is to be normalised over")]
+    SampleAxis {
+        /// The shape of `x`.
+        x: Vec<usize>,
+    },
     /// A parameter, or its gradient, fits neither the axes that are normalised nor is one number.
     #[error(
         "{what} has shape {got:?} and x, in the axes that are normalised, {expected:?}: \

@@ -98,6 +98,17 @@ impl<'a, A: Real> ParamGradients<'a, A> {
     }
 }
 
+/// As [`ParamGradients::with_slices`]; without any, for kernels that need the workspace all the same.
+pub(crate) fn with_slices<A: Real, R>(
+    params: Option<ParamGradients<'_, A>>,
+    work: impl FnOnce(layernorm::ParamGradients<'_, A>) -> R,
+) -> R {
+    match params {
+        Some(params) => params.with_slices(work),
+        None => ParamGradients::new(&mut Workspace::new()).with_slices(work),
+    }
+}
+
 /// The copy, if there is one, or the view's own memory.
 fn slice<'b, A>(
     view: &'b mut Option<ArrayViewMutD<'_, A>>,

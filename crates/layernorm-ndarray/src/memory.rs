@@ -85,6 +85,16 @@ impl<'a, E: Element> Target<'a, E> {
         .ok()
     }
 
+    /// The numbers of the one row there is, where they lie, if that is side by side.
+    pub(crate) fn numbers(&mut self) -> Option<&mut [E]> {
+        self.expect(&(0..1));
+        let (start, _) = self.layout.evenly(&(0..1))?;
+        // SAFETY: these are numbers of the view, all of a row without gaps, which is this target's, which is borrowed.
+        Some(unsafe {
+            std::slice::from_raw_parts_mut(self.start.wrapping_offset(start), self.layout.features())
+        })
+    }
+
     /// The rows before `at`, and the others.
     pub(crate) fn split(&mut self, at: usize) -> [Target<'_, E>; 2] {
         self.expect(&(self.rows.start..at));
@@ -144,6 +154,11 @@ impl<E: Element> Buffer<E> {
     pub(crate) fn rows_mut(&mut self, layout: Layout<'_>, rows: usize) -> Result<RowsMut<'_, E>, Error> {
         self.room(layout, rows);
         RowsMut::strided(&mut self.memory, rows, self.features, self.stride)
+    }
+
+    /// The numbers of its first row.
+    pub(crate) fn numbers_mut(&mut self) -> &mut [E] {
+        &mut self.memory[..self.features]
     }
 
     /// Rows of an array, copied.

@@ -2,7 +2,8 @@
 
 use crate::Error;
 use crate::layout::Layout;
-use layernorm::Params;
+use crate::operator::{Operator, Options};
+use layernorm::{Epsilon, Params, Rounding};
 use ndarray::{ArrayView, ArrayViewD, Axis, Dimension};
 use std::borrow::Cow;
 
@@ -100,7 +101,7 @@ impl<'a, const N: usize> From<&'a [Axis; N]> for Axes<'a> {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Norm<'a, P> {
-    /// The axes that mean and variance are taken over.
+    /// The axes that mean and variance are taken over; of group, instance and batch norm, that of channels.
     pub axes: Axes<'a>,
     /// gamma. Absent means 1.
     pub weight: Option<ArrayViewD<'a, P>>,
@@ -121,6 +122,20 @@ impl<'a, P> Norm<'a, P> {
     /// ```
     pub fn over(axes: impl Into<Axes<'a>>) -> Self {
         Self { axes: axes.into(), weight: None, bias: None, eps: 1e-5 }
+    }
+
+    /// Group, instance or batch norm of the channels along this axis, with as many weights and biases as channels (or one, or
+    /// none); eps 1e-5.
+    ///
+    /// ```
+    /// use layernorm_ndarray::Norm;
+    ///
+    /// let weight = ndarray::Array1::<f32>::ones(8);
+    /// let norm = Norm::by_channel(ndarray::Axis(1)).with_weight(&weight);
+    /// assert_eq!(norm.eps, 1e-5);
+    /// ```
+    pub fn by_channel(axis: Axis) -> Self {
+        Self::over(axis)
     }
 
     /// The same with this weight.
@@ -161,6 +176,47 @@ impl<'a, P> Norm<'a, P> {
     #[must_use]
     pub fn with_eps(self, eps: f64) -> Self {
         Self { eps, ..self }
+    }
+}
+
+/// A [`Norm`] by RMS, and what models do differently: y = (weight_offset + weight) x_hat + bias. A [`Norm`] converts into one that
+/// does nothing differently, so the functions take either.
+///
+/// ```
+/// use layernorm_ndarray::{Norm, Rms};
+/// use ndarray::{Axis, array};
+///
+/// // Gemma stores weights as what they differ from 1 by.
+/// let weight = array![0.0f32, 0.5];
+/// let norm = Norm::over(Axis(1)).with_weight(&weight).with_eps(1e-6);
+/// let norm = Rms { weight_offset: 1.0, ..norm.into() };
+/// assert_eq!(norm.partial, None);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Rms<'a, P> {
+    /// Axes, weight, bias and epsilon.
+    pub norm: Norm<'a, P>,
+    /// Added to each weight in the type that sums have. Default 0.
+    pub weight_offset: f64,
+    /// Take the mean square of the first so many features alone. Default: of all.
+    pub partial: Option<usize>,
+    /// Where epsilon stands. Default: under the root.
+    pub epsilon: Epsilon,
+    /// Where halves are rounded. Default: once.
+    pub rounding: Rounding,
+}
+
+impl<'a, P> From<Norm<'a, P>> for Rms<'a, P> {
+    fn from(norm: Norm<'a, P>) -> Self {
+        let (epsilon, rounding) = (Epsilon::default(), Rounding::default());
+        Self { norm, weight_offset: 0.0, partial: None, epsilon, rounding }
+    }
+}
+
+impl<P> Rms<'_, P> {
+    pub(crate) fn operator(&self) -> Operator {
+        let Self { weight_offset, partial, epsilon, rounding, .. } = *self;
+        Operator::Rms(Options { weight_offset, partial, epsilon, rounding })
     }
 }
 

@@ -1,15 +1,34 @@
 //! The norms, as a value: which kernel, and what it saves.
 
 use layernorm::{
-    Companion, Element, Error, Gradients, ParamGradients, Params, Rows, RowsMut, Run, StatsMut, StatsRef,
+    Companion, Element, Epsilon, Error, Gradients, HeadNorm, ParamGradients, Params, QkParams, RmsParams,
+    Rounding, Rows, RowsMut, Run, StatsMut, StatsRef,
 };
 use std::ops::Range;
 
 /// Which norm.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Operator {
     Layer,
-    Rms,
+    Rms(Options),
+    /// L2 norm, and scale norm, whose one weight is the scale. It saves lengths with such weights only.
+    Length,
+}
+
+/// What models do differently in RMS norm: see [`RmsParams`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Options {
+    pub(crate) weight_offset: f64,
+    pub(crate) partial: Option<usize>,
+    pub(crate) epsilon: Epsilon,
+    pub(crate) rounding: Rounding,
+}
+
+impl Options {
+    fn with<P>(self, params: Params<'_, P>) -> RmsParams<'_, P> {
+        let Self { weight_offset, partial, epsilon, rounding } = self;
+        RmsParams { weight_offset, partial, epsilon, rounding, ..params.into() }
+    }
 }
 
 /// Statistics of rows, to write. RMS norm has but `rstd`; the others are empty.
@@ -18,6 +37,14 @@ pub(crate) type Saved<'a, A> = Option<StatsMut<'a, A>>;
 pub(crate) type SavedRef<'a, A> = Option<StatsRef<'a, A>>;
 
 impl Operator {
+    /// As in every framework.
+    pub(crate) const RMS: Self = Self::Rms(Options {
+        weight_offset: 0.0,
+        partial: None,
+        epsilon: Epsilon::Inside,
+        rounding: Rounding::Once,
+    });
+
     pub(crate) fn forward<E: Element, P: Companion<E>>(
         self,
         x: Rows<'_, E>,
@@ -28,7 +55,14 @@ impl Operator {
     ) -> Result<(), Error> {
         match self {
             Self::Layer => layernorm::layer_norm(x, params, y, saved, run),
-            Self::Rms => layernorm::rms_norm(x, params, y, saved.map(|saved| saved.rstd), run),
+            Self::Rms(of) => layernorm::rms_norm(x, of.with(params), y, saved.map(|saved| saved.rstd), run),
+            Self::Length => match (saved, params.weight) {
+                (None, _) => layernorm::qk_norm(x, by_length(params), y, run),
+                (Some(saved), Some([scale, ..])) => {
+                    layernorm::scale_norm(x, *scale, params.eps, y, Some(saved.rstd), run)
+                }
+                (Some(saved), _) => layernorm::l2_norm(x, params.eps, y, Some(saved.rstd), run),
+            },
         }
     }
 
@@ -41,7 +75,16 @@ impl Operator {
     ) -> Result<(), Error> {
         match self {
             Self::Layer => layernorm::layer_norm_in_place(x, params, saved, run),
-            Self::Rms => layernorm::rms_norm_in_place(x, params, saved.map(|saved| saved.rstd), run),
+            Self::Rms(of) => {
+                layernorm::rms_norm_in_place(x, of.with(params), saved.map(|saved| saved.rstd), run)
+            }
+            Self::Length => match (saved, params.weight) {
+                (None, _) => layernorm::qk_norm_in_place(x, by_length(params), run),
+                (Some(saved), Some([scale, ..])) => {
+                    layernorm::scale_norm_in_place(x, *scale, params.eps, Some(saved.rstd), run)
+                }
+                (Some(saved), _) => layernorm::l2_norm_in_place(x, params.eps, Some(saved.rstd), run),
+            },
         }
     }
 
@@ -55,9 +98,15 @@ impl Operator {
     ) -> Result<(), Error> {
         match self {
             Self::Layer => layernorm::layer_norm_backward(x, dy, params, saved, gradients, run),
-            Self::Rms => {
-                layernorm::rms_norm_backward(x, dy, params, saved.map(|saved| saved.rstd), gradients, run)
-            }
+            Self::Rms(of) => layernorm::rms_norm_backward(
+                x,
+                dy,
+                of.with(params),
+                saved.map(|saved| saved.rstd),
+                gradients,
+                run,
+            ),
+            Self::Length => layernorm::qk_norm_backward(x, dy, by_length(params), gradients, run),
         }
     }
 
@@ -71,10 +120,11 @@ impl Operator {
     ) -> Result<(), Error> {
         match self {
             Self::Layer => layernorm::layer_norm_backward_in_place(x, dy, params, saved, gradients, run),
-            Self::Rms => {
+            Self::Rms(of) => {
                 let rstd = saved.map(|saved| saved.rstd);
-                layernorm::rms_norm_backward_in_place(x, dy, params, rstd, gradients, run)
+                layernorm::rms_norm_backward_in_place(x, dy, of.with(params), rstd, gradients, run)
             }
+            Self::Length => layernorm::qk_norm_backward_in_place(x, dy, by_length(params), gradients, run),
         }
     }
 
@@ -88,6 +138,11 @@ impl Operator {
         }
         Ok(())
     }
+}
+
+/// Norm by length, as the kernel that takes any weight has it.
+fn by_length<P>(Params { weight, bias, eps }: Params<'_, P>) -> QkParams<'_, P> {
+    QkParams { norm: HeadNorm::L2, heads: 1, weight, bias, eps }
 }
 
 /// Those of some rows. They must be there.

@@ -9,8 +9,7 @@
 //! dweight = sum over rows of dy x_hat       dbias = sum over rows of dy
 //! ```
 
-use crate::operator::Operator;
-use crate::{ArrayGradients, Error, Gradients, Norm, ParamGradients, views};
+use crate::{ArrayGradients, Error, Gradients, ParamGradients, Rms, views};
 use layernorm::{Companion, Element, Run, StatsMut, StatsRef};
 use ndarray::{Array, ArrayView, ArrayViewMut, Dimension};
 
@@ -38,14 +37,15 @@ use ndarray::{Array, ArrayView, ArrayViewMut, Dimension};
 /// assert_eq!(y, array![[1.0, -5.0], [7.0, 5.0]]);
 /// # Ok::<(), layernorm_ndarray::Error>(())
 /// ```
-pub fn rms_norm<E: Element, P: Companion<E>, D: Dimension>(
+pub fn rms_norm<'a, E: Element, P: Companion<E>, D: Dimension>(
     x: ArrayView<'_, E, D>,
-    norm: Norm<'_, P>,
+    norm: impl Into<Rms<'a, P>>,
     y: ArrayViewMut<'_, E, D>,
     rstd: Option<&mut [E::Acc]>,
     run: Run,
 ) -> Result<(), Error> {
-    views::forward(&x, &norm, y, rstd.map(columns_mut), (Operator::Rms, run))
+    let norm = norm.into();
+    views::forward(&x, &norm.norm, y, rstd.map(columns_mut), (norm.operator(), run))
 }
 
 /// [`rms_norm`] in place: each row of `x` becomes its norm. The same bits.
@@ -62,13 +62,14 @@ pub fn rms_norm<E: Element, P: Companion<E>, D: Dimension>(
 /// assert_eq!(x, array![[1.0, -1.0]]);
 /// # Ok::<(), layernorm_ndarray::Error>(())
 /// ```
-pub fn rms_norm_in_place<E: Element, P: Companion<E>, D: Dimension>(
+pub fn rms_norm_in_place<'a, E: Element, P: Companion<E>, D: Dimension>(
     x: ArrayViewMut<'_, E, D>,
-    norm: Norm<'_, P>,
+    norm: impl Into<Rms<'a, P>>,
     rstd: Option<&mut [E::Acc]>,
     run: Run,
 ) -> Result<(), Error> {
-    views::in_place(x, &norm, rstd.map(columns_mut), (Operator::Rms, run))
+    let norm = norm.into();
+    views::in_place(x, &norm.norm, rstd.map(columns_mut), (norm.operator(), run))
 }
 
 /// [`rms_norm`] into a new array, which this allocates; of Fortran's order if `x` is. The same bits.
@@ -84,12 +85,13 @@ pub fn rms_norm_in_place<E: Element, P: Companion<E>, D: Dimension>(
 /// assert_eq!(y, array![1.0, -1.0]);
 /// # Ok::<(), layernorm_ndarray::Error>(())
 /// ```
-pub fn rms_norm_array<E: Element, P: Companion<E>, D: Dimension>(
+pub fn rms_norm_array<'a, E: Element, P: Companion<E>, D: Dimension>(
     x: ArrayView<'_, E, D>,
-    norm: Norm<'_, P>,
+    norm: impl Into<Rms<'a, P>>,
     run: Run,
 ) -> Result<Array<E, D>, Error> {
-    views::array(&x, &norm, (Operator::Rms, run))
+    let norm = norm.into();
+    views::array(&x, &norm.norm, (norm.operator(), run))
 }
 
 /// The gradients of [`rms_norm`], given that of its output.
@@ -117,15 +119,16 @@ pub fn rms_norm_array<E: Element, P: Companion<E>, D: Dimension>(
 /// assert_eq!((dweight[0], dweight[2]), (0.0, 0.0));
 /// # Ok::<(), layernorm_ndarray::Error>(())
 /// ```
-pub fn rms_norm_backward<E: Element, P: Companion<E>, D: Dimension>(
+pub fn rms_norm_backward<'a, E: Element, P: Companion<E>, D: Dimension>(
     x: ArrayView<'_, E, D>,
     dy: ArrayView<'_, E, D>,
-    norm: Norm<'_, P>,
+    norm: impl Into<Rms<'a, P>>,
     rstd: Option<&[E::Acc]>,
     gradients: Gradients<'_, E, D>,
     run: Run,
 ) -> Result<(), Error> {
-    views::backward(&x, &dy, &norm, rstd.map(columns), gradients, (Operator::Rms, run))
+    let norm = norm.into();
+    views::backward(&x, &dy, &norm.norm, rstd.map(columns), gradients, (norm.operator(), run))
 }
 
 /// [`rms_norm_backward`] in place: each row of `dy` becomes its dx. The same bits.
@@ -143,15 +146,16 @@ pub fn rms_norm_backward<E: Element, P: Companion<E>, D: Dimension>(
 /// assert!(dy.iter().all(|dx| dx.abs() < 1e-15));
 /// # Ok::<(), layernorm_ndarray::Error>(())
 /// ```
-pub fn rms_norm_backward_in_place<E: Element, P: Companion<E>, D: Dimension>(
+pub fn rms_norm_backward_in_place<'a, E: Element, P: Companion<E>, D: Dimension>(
     x: ArrayView<'_, E, D>,
     dy: ArrayViewMut<'_, E, D>,
-    norm: Norm<'_, P>,
+    norm: impl Into<Rms<'a, P>>,
     rstd: Option<&[E::Acc]>,
     param_gradients: Option<ParamGradients<'_, E::Acc>>,
     run: Run,
 ) -> Result<(), Error> {
-    views::backward_in_place(&x, dy, &norm, (rstd.map(columns), param_gradients), (Operator::Rms, run))
+    let norm = norm.into();
+    views::backward_in_place(&x, dy, &norm.norm, (rstd.map(columns), param_gradients), (norm.operator(), run))
 }
 
 /// [`rms_norm_backward`] into new arrays, which this allocates: dx, dweight if `norm` has a weight, dbias if it has a bias.
@@ -169,20 +173,21 @@ pub fn rms_norm_backward_in_place<E: Element, P: Companion<E>, D: Dimension>(
 /// assert_eq!(gradients.dbias, Some(array![1.5].into_dyn()));
 /// # Ok::<(), layernorm_ndarray::Error>(())
 /// ```
-pub fn rms_norm_backward_arrays<E: Element, P: Companion<E>, D: Dimension>(
+pub fn rms_norm_backward_arrays<'a, E: Element, P: Companion<E>, D: Dimension>(
     x: ArrayView<'_, E, D>,
     dy: ArrayView<'_, E, D>,
-    norm: Norm<'_, P>,
+    norm: impl Into<Rms<'a, P>>,
     run: Run,
 ) -> Result<ArrayGradients<E, D>, Error> {
-    views::backward_arrays(&x, &dy, &norm, (Operator::Rms, run))
+    let norm = norm.into();
+    views::backward_arrays(&x, &dy, &norm.norm, (norm.operator(), run))
 }
 
 /// The column that RMS norm saves, as those of layer norm; the others are empty.
-fn columns_mut<A>(rstd: &mut [A]) -> StatsMut<'_, A> {
+pub(crate) fn columns_mut<A>(rstd: &mut [A]) -> StatsMut<'_, A> {
     StatsMut { m: &mut [], c: &mut [], rstd }
 }
 
-fn columns<A>(rstd: &[A]) -> StatsRef<'_, A> {
+pub(crate) fn columns<A>(rstd: &[A]) -> StatsRef<'_, A> {
     StatsRef { m: &[], c: &[], rstd }
 }

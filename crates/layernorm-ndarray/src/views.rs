@@ -14,7 +14,7 @@ use ndarray::{Array, ArrayD, ArrayView, ArrayViewMut, Dimension, ShapeBuilder};
 pub(crate) type How = (Operator, Run);
 
 /// `what` has the shape of `x`.
-fn expect(what: &'static str, got: &[usize], x: &[usize]) -> Result<(), Error> {
+pub(crate) fn expect(what: &'static str, got: &[usize], x: &[usize]) -> Result<(), Error> {
     if got == x { Ok(()) } else { Err(Error::Shape { what, got: got.to_vec(), x: x.to_vec() }) }
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn array<E: Element, P: Companion<E>, D: Dimension>(
 }
 
 /// A new array of the shape and order of this one.
-fn like<E: Element, D: Dimension>(x: &ArrayView<'_, E, D>) -> Array<E, D> {
+pub(crate) fn like<E: Element, D: Dimension>(x: &ArrayView<'_, E, D>) -> Array<E, D> {
     let fortran = !x.is_standard_layout() && x.t().is_standard_layout();
     Array::from_elem(x.raw_dim().set_f(fortran), E::default())
 }

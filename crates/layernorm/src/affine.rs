@@ -49,11 +49,13 @@ impl Runs {
 
 impl<'a, E: Element> Affine<'a, E> {
     /// `values`: one a feature, a single one, or none, which is the same as `absent`.
+    #[inline]
     pub(crate) fn new(values: Option<Values<'a, E>>, absent: f64) -> Self {
         Self::with(values, absent, None, Runs::NONE)
     }
 
     /// As [`Affine::new`], `offset` added to values that are there.
+    #[inline]
     pub(crate) fn with(values: Option<Values<'a, E>>, absent: f64, offset: Option<f64>, runs: Runs) -> Self {
         let offset = E::Acc::from_f64(offset.unwrap_or(-0.0));
         let same = match values {
@@ -98,6 +100,11 @@ impl<'a, E: Element> Affine<'a, E> {
     /// Are they in the type that elements accumulate in?
     pub(crate) fn is_wide(&self) -> bool {
         matches!(self.values, Some(Values::Wide(_)))
+    }
+
+    /// Do rows differ in them?
+    pub(crate) fn varies(&self) -> bool {
+        self.runs.per_row > 0
     }
 
     /// Does a number stand for a run of features? Then [`Affine::of_runs`] has it.

@@ -46,8 +46,10 @@ const AHEAD: usize = 8192;
 
 /// Which statistics a norm takes of a row.
 pub(crate) trait Kind: Copy + Send + Sync {
+    /// As a value.
+    const STATISTICS: Statistics;
     /// Is the mean subtracted?
-    const CENTRED: bool;
+    const CENTRED: bool = matches!(Self::STATISTICS, Statistics::Centred);
 }
 
 /// Which [`Kind`], as a value.
@@ -66,11 +68,11 @@ pub(crate) struct Centred;
 pub(crate) struct Uncentred;
 
 impl Kind for Centred {
-    const CENTRED: bool = true;
+    const STATISTICS: Statistics = Statistics::Centred;
 }
 
 impl Kind for Uncentred {
-    const CENTRED: bool = false;
+    const STATISTICS: Statistics = Statistics::Uncentred;
 }
 
 /// The statistics of a row: x_hat = fma(x - m, rstd, -(c rstd)).

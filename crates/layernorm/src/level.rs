@@ -80,12 +80,14 @@ impl Level {
     /// ```
     pub fn from_environment() -> Result<Self, Error> {
         static DEFAULT: OnceLock<Result<Level, Error>> = OnceLock::new();
-        DEFAULT
-            .get_or_init(|| match std::env::var_os(LEVEL_VARIABLE) {
-                None => Ok(Self::best()),
-                Some(name) => name.to_string_lossy().parse::<Self>()?.checked(),
-            })
-            .clone()
+        let default = DEFAULT.get_or_init(|| match std::env::var_os(LEVEL_VARIABLE) {
+            None => Ok(Self::best()),
+            Some(name) => name.to_string_lossy().parse::<Self>()?.checked(),
+        });
+        match default {
+            Ok(level) => Ok(*level),
+            Err(error) => Err(error.clone()),
+        }
     }
 
     /// This level, if the machine has it.

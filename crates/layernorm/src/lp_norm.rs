@@ -153,8 +153,8 @@ struct Line {
 
 impl Line {
     fn new<T: Real>(x: &[T]) -> Self {
-        let exponent = exponent(largest(x.len(), |i| x[i].to_f64()));
-        let norm = sum::<T>(x.len(), |i| [scale(x[i].to_f64(), -exponent).abs(), 1.0]);
+        let exponent = exponent(largest(x.len(), &|i| x[i].to_f64()));
+        let norm = sum::<T>(x.len(), &|i| [scale(x[i].to_f64(), -exponent).abs(), 1.0]);
         Self { exponent, norm }
     }
 }
@@ -162,9 +162,9 @@ impl Line {
 /// dx of a line with p 1, over dy.
 fn differentiate<T: Real>(x: &[T], dy: &mut [T]) {
     let Line { exponent: of_x, norm } = Line::new(x);
-    let of_dy = exponent(largest(dy.len(), |i| dy[i].to_f64()));
+    let of_dy = exponent(largest(dy.len(), &|i| dy[i].to_f64()));
     let (x, n) = (|i: usize| scale(x[i].to_f64(), -of_x), x.len());
-    let along = sum::<T>(n, |i| [scale(dy[i].to_f64(), -of_dy), ratio(x(i), norm)]);
+    let along = sum::<T>(n, &|i| [scale(dy[i].to_f64(), -of_dy), ratio(x(i), norm)]);
     for (i, dy) in dy.iter_mut().enumerate() {
         // 1 towards where x grows in magnitude, -1 in the other direction, and 0 at 0.
         let sign = if x(i) == 0.0 { 0.0 } else { x(i).signum() };

@@ -31,6 +31,7 @@ impl<T> Default for Params<'_, T> {
 
 impl<'a, P> Params<'a, P> {
     /// Weight and bias for rows of `features` elements, checked.
+    #[inline(always)]
     pub(crate) fn affine<E: Element>(&self, features: usize) -> Result<[Affine<'a, E>; 2], Error>
     where
         P: Companion<E>,
@@ -39,6 +40,7 @@ impl<'a, P> Params<'a, P> {
     }
 
     /// As [`Params::affine`], with `offset` added to the weight.
+    #[inline(always)]
     pub(crate) fn affine_with<E: Element>(
         &self,
         features: usize,

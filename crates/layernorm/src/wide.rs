@@ -1,14 +1,14 @@
 //! Rows that need more range than their type has: redone in f64, in the same order, and rounded at the end.
 //!
 //! The fast loops hand a row over when a sum is not finite or var + eps lies outside [`Number::RANGE`],
-//! where squares lose digits or overflow. Nothing here is fast, and nothing depends on the level. All
-//! quantities are scaled by powers of two, which changes no digit, so that f64 rows have room too.
+//! where squares lose digits or overflow. Nothing here is fast (so what is added up is a `dyn Fn`, compiled once), and
+//! nothing depends on the level. All quantities are scaled by powers of two, which changes no digit, so that f64 rows have room too.
 //!
 //! [`Number::RANGE`]: crate::real::private::Number::RANGE
 
 use crate::by_row::backward::{Backward, Pointers, RunSums};
 use crate::by_row::forward::Forward;
-use crate::by_row::{Kind, Moments};
+use crate::by_row::{Moments, Statistics};
 use crate::element::private::Stored;
 use crate::form::{Divisor, Form};
 use crate::order::Carry;
@@ -44,17 +44,17 @@ pub(crate) fn exponent(value: f64) -> i32 {
 }
 
 /// The largest of `n` absolute values; NaN is skipped.
-pub(crate) fn largest(n: usize, value: impl Fn(usize) -> f64) -> f64 {
+pub(crate) fn largest(n: usize, value: &dyn Fn(usize) -> f64) -> f64 {
     (0..n).fold(0.0, |max: f64, i| max.max(value(i).abs()))
 }
 
 /// The canonical sum of `n` terms in the order of `T`, in f64. A term is `a * b`, added by one fma.
-pub(crate) fn sum<T: Real>(n: usize, term: impl Fn(usize) -> [f64; 2]) -> f64 {
+pub(crate) fn sum<T: Real>(n: usize, term: &dyn Fn(usize) -> [f64; 2]) -> f64 {
     let mut carry = Carry::starting_at(0);
     let mut nodes = [0.0; usize::BITS as usize];
     for start in (0..n).step_by(T::BLOCK) {
         let step = carry.push();
-        let block = block::<T>(start..n.min(start + T::BLOCK), &term);
+        let block = block::<T>(start..n.min(start + T::BLOCK), term);
         nodes[step.level] = step.absorb.fold(block, |right, level| nodes[level] + right);
     }
     let mut left = carry.finish();
@@ -63,7 +63,7 @@ pub(crate) fn sum<T: Real>(n: usize, term: impl Fn(usize) -> [f64; 2]) -> f64 {
 }
 
 /// One block of a [`sum`].
-fn block<T: Real>(positions: Range<usize>, term: impl Fn(usize) -> [f64; 2]) -> f64 {
+fn block<T: Real>(positions: Range<usize>, term: &dyn Fn(usize) -> [f64; 2]) -> f64 {
     let mut lanes = [0.0f64; 32];
     for (j, position) in positions.enumerate() {
         let [a, b] = term(position);
@@ -83,20 +83,20 @@ fn block<T: Real>(positions: Range<usize>, term: impl Fn(usize) -> [f64; 2]) -> 
 /// In which order terms are added.
 pub(crate) trait Order {
     /// The sum of all terms. A term is `a * b`, added by one fma.
-    fn sum(&self, term: impl Fn(usize) -> [f64; 2]) -> f64;
+    fn sum(&self, term: &dyn Fn(usize) -> [f64; 2]) -> f64;
     /// The largest absolute value; NaN is skipped.
-    fn largest(&self, value: impl Fn(usize) -> f64) -> f64;
+    fn largest(&self, value: &dyn Fn(usize) -> f64) -> f64;
 }
 
 /// The order of a row of so many numbers.
 struct OfRow<T>(usize, PhantomData<T>);
 
 impl<T: Real> Order for OfRow<T> {
-    fn sum(&self, term: impl Fn(usize) -> [f64; 2]) -> f64 {
+    fn sum(&self, term: &dyn Fn(usize) -> [f64; 2]) -> f64 {
         sum::<T>(self.0, term)
     }
 
-    fn largest(&self, value: impl Fn(usize) -> f64) -> f64 {
+    fn largest(&self, value: &dyn Fn(usize) -> f64) -> f64 {
         largest(self.0, value)
     }
 }
@@ -116,22 +116,28 @@ pub(crate) struct Wide {
 
 impl Wide {
     /// Of a row.
-    fn new<T: Real, K: Kind>(form: &Form<T>, x: impl Fn(usize) -> f64) -> Self {
-        Self::of::<T, K>(form, &OfRow::<T>(form.used, PhantomData), x)
+    fn new<T: Real>(statistics: Statistics, form: &Form<T>, x: &dyn Fn(usize) -> f64) -> Self {
+        Self::of(statistics, form, &OfRow::<T>(form.used, PhantomData), x)
     }
 
     /// Of numbers in an order of their own.
-    pub(crate) fn of<T: Real, K: Kind>(form: &Form<T>, order: &impl Order, x: impl Fn(usize) -> f64) -> Self {
-        let x_exponent = exponent(order.largest(&x));
+    pub(crate) fn of<T: Real>(
+        statistics: Statistics,
+        form: &Form<T>,
+        order: &dyn Order,
+        x: &dyn Fn(usize) -> f64,
+    ) -> Self {
+        let centred = matches!(statistics, Statistics::Centred);
+        let x_exponent = exponent(order.largest(x));
         let mut of =
             Self { x_exponent, d_exponent: x_exponent, m: 0.0, c: 0.0, var: 0.0, r: 0.0, along: 1.0 };
-        if K::CENTRED {
-            of.m = order.sum(|i| [scale(x(i), -x_exponent), 1.0]) / form.count as f64;
+        if centred {
+            of.m = order.sum(&|i| [scale(x(i), -x_exponent), 1.0]) / form.count as f64;
         }
-        let mut var = of.variance::<T, K>(form, order, &x);
-        if K::CENTRED && var < of.c * of.c {
+        let mut var = of.variance(centred, form, order, x);
+        if centred && var < of.c * of.c {
             of.m += scale(of.c, of.d_exponent - x_exponent);
-            var = of.variance::<T, K>(form, order, &x);
+            var = of.variance(centred, form, order, x);
         }
         of.var = if var < 0.0 { 0.0 } else { var };
         [of.r, of.along] = of.reciprocal(of.var, form.divisor, form.eps.to_f64());
@@ -156,24 +162,25 @@ impl Wide {
         scale(scale(x, -self.x_exponent) - self.m, self.x_exponent - self.d_exponent)
     }
 
-    fn variance<T: Real, K: Kind>(
+    fn variance<T: Real>(
         &mut self,
+        centred: bool,
         form: &Form<T>,
-        order: &impl Order,
-        x: &impl Fn(usize) -> f64,
+        order: &dyn Order,
+        x: &dyn Fn(usize) -> f64,
     ) -> f64 {
         let (count, eps) = (form.count as f64, form.eps.to_f64());
         // The scale of the deviations, or of eps where that is more: then var or eps is about 1.
         self.d_exponent = self.x_exponent;
-        let spread = order.largest(|i| self.deviation(x(i)));
+        let spread = order.largest(&|i| self.deviation(x(i)));
         let spread = (spread > 0.0).then(|| exponent(spread) + self.x_exponent);
         let root = if form.divisor == Divisor::Inside { 2 } else { 1 };
         let floor = (eps > 0.0).then(|| exponent(eps) / root);
         self.d_exponent = spread.max(floor).unwrap_or(self.x_exponent);
 
-        let mean_square = order.sum(|i| [self.deviation(x(i)); 2]) / count;
-        if K::CENTRED {
-            self.c = order.sum(|i| [self.deviation(x(i)), 1.0]) / count;
+        let mean_square = order.sum(&|i| [self.deviation(x(i)); 2]) / count;
+        if centred {
+            self.c = order.sum(&|i| [self.deviation(x(i)), 1.0]) / count;
         }
         (-self.c).mul_add(self.c, mean_square)
     }
@@ -206,9 +213,13 @@ impl Wide {
 /// `x` has the numbers that `form` uses.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn statistics<E: Element, K: Kind>(x: Place<E>, form: &Form<E::Acc>) -> Moments<E::Acc> {
+pub(crate) unsafe fn statistics<E: Element>(
+    of: Statistics,
+    x: Place<E>,
+    form: &Form<E::Acc>,
+) -> Moments<E::Acc> {
     // SAFETY: the caller's, for `i < n`.
-    Wide::new::<E::Acc, K>(form, |i| unsafe { x.number(i) }.to_f64()).moments()
+    Wide::new(of, form, &|i| unsafe { x.number(i) }.to_f64()).moments()
 }
 
 /// Normalise one row; gives the statistics to save.
@@ -217,14 +228,15 @@ pub(crate) unsafe fn statistics<E: Element, K: Kind>(x: Place<E>, form: &Form<E:
 /// `x` and `y` have as many numbers as a row; they may be the same memory.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn forward<E: Element, K: Kind>(
+pub(crate) unsafe fn forward<E: Element>(
+    statistics: Statistics,
     call: &Forward<'_, E>,
     row: usize,
     x: Place<E>,
     y: *mut E,
 ) -> Moments<E::Acc> {
     // SAFETY: the caller's, for `i < n`.
-    unsafe { normalise::<E, K>(call, row, x, &mut |i, value| y.add(i).write(value)) }
+    unsafe { normalise(statistics, call, row, x, &mut |i, value| y.add(i).write(value)) }
 }
 
 /// As [`forward`], where `y` takes the numbers one by one.
@@ -233,7 +245,8 @@ pub(crate) unsafe fn forward<E: Element, K: Kind>(
 /// `x` has as many numbers as a row. Number `i` is not read after `y` has taken it.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn normalise<E: Element, K: Kind>(
+pub(crate) unsafe fn normalise<E: Element>(
+    statistics: Statistics,
     call: &Forward<'_, E>,
     row: usize,
     x: Place<E>,
@@ -242,7 +255,7 @@ pub(crate) unsafe fn normalise<E: Element, K: Kind>(
     let round = call.rounding.rounds::<E>(call.weight.is_wide());
     // SAFETY: the caller's, for `i < n`.
     let x = |i: usize| unsafe { x.number(i) }.to_f64();
-    let wide = Wide::new::<E::Acc, K>(&call.form, x);
+    let wide = Wide::new(statistics, &call.form, &x);
     for i in 0..call.shape.features {
         let [weight, bias] = [&call.weight, &call.bias].map(|of| of.number(row, i).to_f64());
         let mut x_hat = wide.x_hat(x(i));
@@ -260,28 +273,36 @@ pub(crate) unsafe fn normalise<E: Element, K: Kind>(
 /// What [`Pointers`] says; and the sums of runs have the row.
 #[cold]
 #[inline(never)]
-pub(crate) unsafe fn backward<E: Element, K: Kind>(call: &Backward<'_, E>, row: usize, of: &Pointers<E>) {
+pub(crate) unsafe fn backward<E: Element>(
+    statistics: Statistics,
+    call: &Backward<'_, E>,
+    row: usize,
+    of: &Pointers<E>,
+) {
     let n = call.shape.features;
     // SAFETY: the caller's, for `i < n`; so below.
     let x = |i: usize| unsafe { of.x.number(i) }.to_f64();
     // SAFETY: as above.
     let dy = |i: usize| unsafe { of.dy.number(i) }.to_f64();
     let weight = |i: usize| call.weight.number(row, i).to_f64();
-    let wide = Wide::new::<E::Acc, K>(&call.form, x);
+    let wide = Wide::new(statistics, &call.form, &x);
     let x_hat = |i: usize| E::Acc::from_f64(wide.x_hat(x(i)));
 
-    let (w_exponent, dy_exponent) = (exponent(largest(n, weight)), exponent(largest(n, dy)));
+    let (w_exponent, dy_exponent) = (exponent(largest(n, &weight)), exponent(largest(n, &dy)));
     let factors = |i: usize| [scale(weight(i), -w_exponent), scale(dy(i), -dy_exponent)];
     let u = |i: usize| factors(i).into_iter().product::<f64>();
     let count = call.form.count as f64;
-    let along_ones = if K::CENTRED { sum::<E::Acc>(n, |i| [u(i), 1.0]) / count } else { 0.0 };
-    let along_x_hat = sum::<E::Acc>(n, |i| [u(i), wide.x_hat(x(i))]) / count * wide.along;
+    let along_ones = match statistics {
+        Statistics::Centred => sum::<E::Acc>(n, &|i| [u(i), 1.0]) / count,
+        Statistics::Uncentred => 0.0,
+    };
+    let along_x_hat = sum::<E::Acc>(n, &|i| [u(i), wide.x_hat(x(i))]) / count * wide.along;
 
     if let Some(RunSums { runs, sums: [products, plain] }) = call.sums_of_runs {
         for i in 0..runs.per_row {
             let at = |j: usize| i * runs.run + j;
-            let product = sum::<E::Acc>(runs.run, |j| [dy(at(j)), x_hat(at(j)).to_f64()]);
-            let ones = sum::<E::Acc>(runs.run, |j| [dy(at(j)), 1.0]);
+            let product = sum::<E::Acc>(runs.run, &|j| [dy(at(j)), x_hat(at(j)).to_f64()]);
+            let ones = sum::<E::Acc>(runs.run, &|j| [dy(at(j)), 1.0]);
             // SAFETY: the caller's.
             unsafe {
                 products.row(row).add(i).write(E::Acc::from_f64(product));

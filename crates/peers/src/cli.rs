@@ -9,8 +9,13 @@ use crate::error::Error;
 use crate::number::Dtype;
 use crate::operators::{Direction, Operator};
 use crate::peers::Peer;
+use crate::report::Report;
 use crate::shape::Shape;
-use crate::{console, interrupt, run, show};
+use crate::{console, document, interrupt, overhead, run, show};
+
+/// Variables that times depend on: how many threads candle takes for its own operations, in any pool; and what glibc's
+/// allocator keeps of freed memory, instead of getting it from the system again page by page.
+const VARIABLES: [&str; 3] = ["RAYON_NUM_THREADS", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"];
 
 /// Times our kernels beside candle, Burn, PyTorch, onnxruntime and a memory copy, in turns, on the same numbers.
 #[derive(Debug, Parser)]
@@ -22,8 +27,8 @@ Each round gives every peer its turn, so that whatever else the machine does mee
 the rounds, and ratios are medians of each round's ratio. `x ours`: how many times our time; `x copy`: how many times
 that of the best copy of the bytes that the pass must read and write, which is the floor.
 
-Before its times are taken, a peer's result is compared with ours (or, where we have none, with PyTorch's). One that is further away than the type's tolerance
-is marked with an exclamation mark, and a note says by how much.
+Before its times are taken, a peer's result is compared with ours (or, without ours, with PyTorch's). One that is
+further away than the type's tolerance is marked with an exclamation mark, and a note says by how much.
 
 PyTorch and onnxruntime run in Python processes of their own, which stay for the whole run. Where Python or the library
 is missing, their columns say so and the rest runs. To have them:
@@ -36,17 +41,22 @@ of it about half an hour of a quiet machine. Look at the ratios.
 Examples:
   layernorm-peers --quick
   layernorm-peers --shapes 512x768,2048x4096 --operators rms_norm --direction forward --threads 1
-  layernorm-peers --peers ours,torch --dtypes f32,bf16 --markdown peers.md
+  layernorm-peers --peers ours,torch --dtypes f32,bf16
+  layernorm-peers --quick --write docs/performance.md
+  layernorm-peers --overhead --write docs/performance.md
   layernorm-peers --operators group_norm --peers torch,onnxruntime"
 )]
 pub struct Cli {
     /// A few shapes and rounds only: about a minute
     #[arg(long)]
     pub quick: bool,
+    /// What candle, Burn and ndarray add to our kernels: these as peers, and a table of that
+    #[arg(long, conflicts_with_all = ["quick", "peers"])]
+    pub overhead: bool,
     /// Rows x features, or NxCxHxW for the norms of images, separated by commas [default: from 1x768 to 268 MB]
     #[arg(long, value_delimiter = ',', value_name = "SHAPE")]
     pub shapes: Vec<Shape>,
-    /// Only these operators, separated by commas [default: those that we have kernels for]
+    /// Only these operators, separated by commas [default: all]
     #[arg(long, value_delimiter = ',', value_name = "OP", value_enum)]
     pub operators: Vec<Operator>,
     /// The types of the numbers, separated by commas [default: f32]
@@ -67,9 +77,9 @@ pub struct Cli {
     /// The Python that has torch and onnxruntime
     #[arg(long, value_name = "FILE", default_value = "python3")]
     pub python: PathBuf,
-    /// Write the table as markdown, too
+    /// Write the table into this document, in the place of the one of the run before
     #[arg(long, value_name = "FILE")]
-    pub markdown: Option<PathBuf>,
+    pub write: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -81,21 +91,38 @@ impl Cli {
     /// # Errors
     /// Bad use, a machine that refuses, or Ctrl-C.
     pub fn run(&self) -> Result<(), Error> {
-        if let Some(path) = &self.markdown {
+        if let Some(path) = &self.write {
             // A file that can't be written is better known now than after an hour.
             let file = OpenOptions::new().create(true).append(true).open(path);
             file.map_err(Error::io(path))?;
         }
         let report = run::run(self, interrupt::ctrl_c())?;
-        if let Some(path) = &self.markdown {
-            std::fs::write(path, show::markdown(&report)).map_err(Error::io(path))?;
+        if let Some(path) = &self.write {
+            let name = if self.overhead { "integrations" } else { "peers" };
+            document::write(path, name, &self.section(&report))?;
         }
-        if self.json { console::print_json(&report) } else { console::print(&show::text(&report)) }
+        match (self.json, self.overhead) {
+            (true, _) => console::print_json(&report),
+            (_, true) => {
+                console::print(&format!("{}\n\n{}", show::text(&report), overhead::markdown(&report)))
+            }
+            _ => console::print(&show::text(&report)),
+        }
+    }
+
+    /// What `--write` writes.
+    fn section(&self, report: &Report) -> String {
+        if self.overhead { overhead::section(report) } else { show::section(report) }
     }
 
     /// The command that repeats it, but for where Python is, which is another place elsewhere.
     pub fn command_line(&self) -> String {
         let mut command = "cargo run --release --manifest-path crates/peers/Cargo.toml --".to_owned();
+        for variable in VARIABLES {
+            if let Ok(value) = std::env::var(variable) {
+                command = format!("{variable}={value} {command}");
+            }
+        }
         let mut list = |name: &str, values: Vec<String>| {
             if !values.is_empty() {
                 command += &format!(" --{name} {}", values.join(","));
@@ -108,7 +135,10 @@ impl Cli {
         list("threads", self.threads.iter().map(usize::to_string).collect());
         list("peers", words(&self.peers));
         list("rounds", self.rounds.iter().map(u16::to_string).collect());
-        if self.quick { command + " --quick" } else { command }
+        for (flag, given) in [(" --quick", self.quick), (" --overhead", self.overhead)] {
+            command += if given { flag } else { "" };
+        }
+        command
     }
 }
 

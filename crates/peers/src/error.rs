@@ -22,6 +22,9 @@ pub enum Error {
     /// Burn gave back something else than numbers of the type that went in.
     #[error("{0}")]
     Burn(String),
+    /// Our crate for ndarray refused.
+    #[error("{0}")]
+    Ndarray(String),
     /// A Python peer broke off or didn't keep to the protocol; what came instead of an answer.
     #[error("{0}")]
     Python(String),
@@ -70,6 +73,12 @@ impl Error {
     /// What a peer lacks, in a few words.
     pub fn lacks(why: &str) -> Self {
         Self::Lacks { why: why.to_owned(), detail: String::new() }
+    }
+}
+
+impl From<layernorm_ndarray::Error> for Error {
+    fn from(error: layernorm_ndarray::Error) -> Self {
+        Self::Ndarray(error.to_string())
     }
 }
 

@@ -6,9 +6,6 @@ use half::{bf16, f16};
 use serde::Serialize;
 
 use crate::copy::Word;
-use crate::error::Error;
-use crate::peers::{Job, ours};
-use crate::work::Work;
 
 /// The type of the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -48,22 +45,21 @@ impl Dtype {
 }
 
 /// A number that every library takes.
-pub trait Number: bytemuck::Pod + Word + WithDType + burn::tensor::Element {
+pub trait Number:
+    bytemuck::Pod + Word + WithDType + burn::tensor::Element + layernorm::Element<Acc: Into<f64>>
+{
     /// Its name.
     const NAME: Dtype;
     /// Rounded to nearest.
     fn narrow(value: f64) -> Self;
     /// Exactly.
     fn widen(self) -> f64;
-    /// Our kernels, where there are some for this type.
-    ///
-    /// # Errors
-    /// [`Error::Lacks`].
-    fn ours(job: &Job<'_, Self>) -> Result<Box<dyn Work<Self> + Send>, Error>;
+    /// Exactly, in the type that our kernels' sums have.
+    fn acc(self) -> Self::Acc;
 }
 
 macro_rules! number {
-    ($t:ty, $name:ident, $narrow:expr, $ours:expr) => {
+    ($t:ty, $name:ident, $narrow:expr) => {
         impl Number for $t {
             const NAME: Dtype = Dtype::$name;
             #[allow(clippy::cast_possible_truncation, reason = "rounding to nearest is what is wanted")]
@@ -74,16 +70,14 @@ macro_rules! number {
             fn widen(self) -> f64 {
                 self.into()
             }
-            fn ours(job: &Job<'_, Self>) -> Result<Box<dyn Work<Self> + Send>, Error> {
-                let ours: fn(&Job<'_, Self>) -> Result<Box<dyn Work<Self> + Send>, Error> = $ours;
-                ours(job)
+            fn acc(self) -> Self::Acc {
+                self.into()
             }
         }
     };
 }
 
-number!(f32, F32, |value| value as f32, ours::prepare);
-number!(f64, F64, |value| value, ours::prepare);
-// The day that our kernels take these types, `ours::prepare` here too.
-number!(bf16, Bf16, bf16::from_f64, |_| Err(Error::lacks("no bf16 yet")));
-number!(f16, F16, f16::from_f64, |_| Err(Error::lacks("no f16 yet")));
+number!(f32, F32, |value| value as f32);
+number!(f64, F64, |value| value);
+number!(bf16, Bf16, bf16::from_f64);
+number!(f16, F16, f16::from_f64);

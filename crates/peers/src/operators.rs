@@ -54,8 +54,6 @@ pub enum Layout {
 pub struct Entry {
     /// What it works on.
     pub layout: Layout,
-    /// Whether a run without `--operators` has it: where we have kernels.
-    pub usual: bool,
     /// What each pass reads beside [`Pass::reads`].
     pub params: &'static [Name],
     /// From input to output.
@@ -83,25 +81,20 @@ impl Operator {
         let backward = Pass { reads: &[X, Dy], writes: &[Dx], sums: &[Dweight, Dbias] };
         let images = Entry {
             layout: Layout::Images,
-            usual: false,
             params: &[Weight, Bias],
             forward: Pass { ..forward },
             backward: Pass { ..backward },
         };
         match self {
-            Self::LayerNorm => {
-                Entry { layout: Layout::Rows, usual: true, params: &[Weight, Bias], forward, backward }
-            }
+            Self::LayerNorm => Entry { layout: Layout::Rows, params: &[Weight, Bias], forward, backward },
             Self::RmsNorm => Entry {
                 layout: Layout::Rows,
-                usual: true,
                 params: &[Weight],
                 forward,
                 backward: Pass { sums: &[Dweight], ..backward },
             },
             Self::AddRmsNorm => Entry {
                 layout: Layout::Rows,
-                usual: false,
                 params: &[Weight, Residual],
                 forward: Pass { reads: &[X, Residual], writes: &[Y, Sum], sums: &[] },
                 // x stands for the sum, which a pass that has kept it reads.

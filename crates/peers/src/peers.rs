@@ -3,7 +3,9 @@
 mod burn;
 mod candle;
 pub mod copies;
-pub mod ours;
+mod hands_out;
+mod ndarray;
+mod ours;
 mod python;
 
 use std::path::Path;
@@ -17,14 +19,27 @@ use crate::number::Number;
 use crate::operators::Case;
 use crate::tensors::Tensors;
 use crate::work::{InPool, Work, guarded};
+use ours::Memory;
 use python::Child;
 
 /// A library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Peer {
     /// The crate `layernorm`
     Ours,
+    /// The same into memory that each call allocates, and backward without saved statistics
+    OursNew,
+    /// The same through `layernorm-candle`
+    OursCandle,
+    /// candle's graph without a norm, backward
+    CandleGraph,
+    /// The same through `layernorm-burn`
+    OursBurn,
+    /// Burn's graph without a norm, backward
+    BurnGraph,
+    /// The same through `layernorm-ndarray`
+    OursNdarray,
     /// candle-nn on the CPU
     Candle,
     /// Burn's CPU backend, Flex
@@ -36,10 +51,30 @@ pub enum Peer {
 }
 
 impl Peer {
+    /// Who is timed unless others are asked for.
+    pub const USUAL: &[Self] = &[Self::Ours, Self::Candle, Self::Burn, Self::Torch, Self::Onnxruntime];
+
+    /// Our kernels bare, and through each framework.
+    pub const INTEGRATIONS: &[Self] = &[
+        Self::Ours,
+        Self::OursNew,
+        Self::OursCandle,
+        Self::CandleGraph,
+        Self::OursBurn,
+        Self::BurnGraph,
+        Self::OursNdarray,
+    ];
+
     /// Its name on the command line, in tables and in `peers.py`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::OursNew => "ours-new",
+            Self::OursCandle => "ours-candle",
+            Self::CandleGraph => "candle-graph",
+            Self::OursBurn => "ours-burn",
+            Self::BurnGraph => "burn-graph",
+            Self::OursNdarray => "ours-ndarray",
             Self::Candle => "candle",
             Self::Burn => "burn",
             Self::Torch => "torch",
@@ -54,6 +89,11 @@ impl Peer {
         order.iter().position(|&peer| peer == self).unwrap_or(order.len())
     }
 
+    /// Whether it computes a norm, which can be compared.
+    pub fn has_results(self) -> bool {
+        !matches!(self, Self::CandleGraph | Self::BurnGraph)
+    }
+
     /// Whether it lives in a Python process.
     pub fn is_python(self) -> bool {
         matches!(self, Self::Torch | Self::Onnxruntime)
@@ -62,12 +102,26 @@ impl Peer {
     /// The crate whose version is this peer's.
     fn package(self) -> Option<&'static str> {
         match self {
-            Self::Ours => Some("layernorm"),
-            Self::Candle => Some("candle-nn"),
-            Self::Burn => Some("burn"),
+            Self::Ours | Self::OursNew => Some("layernorm"),
+            Self::OursCandle => Some("layernorm-candle"),
+            Self::OursBurn => Some("layernorm-burn"),
+            Self::OursNdarray => Some("layernorm-ndarray"),
+            Self::Candle | Self::CandleGraph => Some("candle-nn"),
+            Self::Burn | Self::BurnGraph => Some("burn"),
             Self::Torch | Self::Onnxruntime => None,
         }
     }
+}
+
+/// Whose norms a framework runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The framework's own.
+    Theirs,
+    /// Ours, through our crate for it.
+    Ours,
+    /// Nobody's, backward: what is left is the framework's graph.
+    Nobodys,
 }
 
 /// A case with its numbers, and how to run it.
@@ -122,9 +176,15 @@ impl Peers {
         self.all.iter().map(|(peer, child)| {
             let in_pool = |work| Box::new(InPool { work, pool: job.pool.clone() }) as Box<dyn Work<T>>;
             let work = match (peer, child) {
-                (Peer::Ours, _) => guarded(|| T::ours(job)).map(in_pool),
-                (Peer::Candle, _) => guarded(|| candle::prepare(job)).map(in_pool),
-                (Peer::Burn, _) => guarded(|| burn::prepare(job)).map(in_pool),
+                (Peer::Ours, _) => guarded(|| ours::prepare(job, Memory::Given)).map(in_pool),
+                (Peer::OursNew, _) => guarded(|| ours::prepare(job, Memory::New)).map(in_pool),
+                (Peer::OursCandle, _) => guarded(|| candle::prepare(job, Whose::Ours)).map(in_pool),
+                (Peer::CandleGraph, _) => guarded(|| candle::prepare(job, Whose::Nobodys)).map(in_pool),
+                (Peer::OursBurn, _) => guarded(|| burn::prepare(job, Whose::Ours)).map(in_pool),
+                (Peer::BurnGraph, _) => guarded(|| burn::prepare(job, Whose::Nobodys)).map(in_pool),
+                (Peer::OursNdarray, _) => guarded(|| ndarray::prepare(job)).map(in_pool),
+                (Peer::Candle, _) => guarded(|| candle::prepare(job, Whose::Theirs)).map(in_pool),
+                (Peer::Burn, _) => guarded(|| burn::prepare(job, Whose::Theirs)).map(in_pool),
                 (_, Ok(Some(child))) => child.prepare(job),
                 (_, Ok(None)) => Err(Error::lacks("not started")),
                 (_, Err(Error::Lacks { why, detail })) => {

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::machine::Machine;
 use crate::number::Dtype;
 use crate::operators::{Direction, Operator};
 use crate::peers::Peer;
@@ -11,6 +12,12 @@ use crate::peers::Peer;
 pub struct Report {
     /// The command that repeats it.
     pub command: String,
+    /// Where.
+    pub machine: Machine,
+    /// When: the day, in UTC.
+    pub day: String,
+    /// How many programs wanted a processor when it began, in the mean of a minute.
+    pub load: Option<f64>,
     /// The instruction set of our kernels.
     pub level: String,
     /// Each peer's version, or why it has none.
@@ -78,6 +85,8 @@ pub enum Outcome {
     Timed {
         /// Nanoseconds a call: the median of the rounds.
         ns: f64,
+        /// The least of them: what the call takes where nobody else wants the machine.
+        best_ns: f64,
         /// The median of the ratios to our times, round by round.
         x_ours: Option<f64>,
         /// The median of the ratios to the best copy's times.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use clap::ValueEnum;
 use indicatif::ProgressBar;
@@ -11,7 +11,9 @@ use tempfile::TempDir;
 use crate::agree::difference;
 use crate::cli::Cli;
 use crate::console;
+use crate::document::day;
 use crate::error::Error;
+use crate::machine::Machine;
 use crate::notes::Notes;
 use crate::number::{Dtype, Number};
 use crate::operators::{Case, Direction, Operator};
@@ -39,12 +41,17 @@ const SHAPES: &[&[usize]] = &[
 /// Those of `--quick`.
 const QUICK: &[&[usize]] = &[&[1, 768], &[512, 768], &[2048, 4096], &[2, 320, 32, 32]];
 
+/// Those of `--overhead`: what an integration adds shows where a call is short, and where its output is large.
+const SMALL_AND_LARGE: &[&[usize]] = &[&[1, 768], &[8, 768], &[512, 768], &[4096, 1024]];
+
 /// Measures.
 ///
 /// # Errors
 /// Shapes that fit no operator, threads that can't be had, a full disk, or Ctrl-C.
 pub fn run(cli: &Cli, stop: &AtomicBool) -> Result<Report, Error> {
     let start = Instant::now();
+    let load = std::fs::read_to_string("/proc/loadavg").ok();
+    let load = load.and_then(|load| load.split_whitespace().next()?.parse().ok());
     let cases = cases(cli)?;
     let setup = Setup::new(cli, stop)?;
     let dtypes = if cli.dtypes.is_empty() { &[Dtype::F32][..] } else { &cli.dtypes };
@@ -66,6 +73,9 @@ pub fn run(cli: &Cli, stop: &AtomicBool) -> Result<Report, Error> {
     bar.finish_and_clear();
     Ok(Report {
         command: cli.command_line(),
+        machine: Machine::here(),
+        day: day(SystemTime::now()),
+        load,
         level: layernorm::Run::default().level()?.to_string(),
         versions: setup
             .peers
@@ -81,11 +91,18 @@ pub fn run(cli: &Cli, stop: &AtomicBool) -> Result<Report, Error> {
 
 /// Each shape with each operator that takes it.
 fn cases(cli: &Cli) -> Result<Vec<(Shape, Operator)>, Error> {
-    let usual: Vec<Shape> =
-        (if cli.quick { QUICK } else { SHAPES }).iter().map(|axes| Shape::new(axes)).collect();
+    let usual = match (cli.overhead, cli.quick) {
+        (true, _) => SMALL_AND_LARGE,
+        (_, true) => QUICK,
+        _ => SHAPES,
+    };
+    let usual: Vec<Shape> = usual.iter().map(|axes| Shape::new(axes)).collect();
     let shapes = if cli.shapes.is_empty() { &usual } else { &cli.shapes };
-    let all = Operator::value_variants().iter().copied().filter(|operator| operator.entry().usual);
-    let operators = if cli.operators.is_empty() { all.collect() } else { cli.operators.clone() };
+    let operators = match (&*cli.operators, cli.overhead) {
+        ([], true) => &[Operator::LayerNorm, Operator::RmsNorm],
+        ([], false) => Operator::value_variants(),
+        (asked, _) => asked,
+    };
     let mut cases = Vec::new();
     for shape in shapes {
         let before = cases.len();
@@ -111,13 +128,21 @@ struct Setup<'a> {
 impl<'a> Setup<'a> {
     fn new(cli: &Cli, stop: &'a AtomicBool) -> Result<Self, Error> {
         let all = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut threads = if cli.threads.is_empty() { vec![1, all] } else { cli.threads.clone() };
+        let mut threads = match (&*cli.threads, cli.overhead) {
+            ([], true) => vec![1],
+            ([], false) => vec![1, all],
+            (asked, _) => asked.to_vec(),
+        };
         threads.dedup();
         let pool = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             Ok((threads, Arc::new(pool.map_err(|source| Error::Threads { threads, source })?)))
         };
-        let peers = if cli.peers.is_empty() { Peer::value_variants() } else { &cli.peers };
+        let peers = match (&*cli.peers, cli.overhead) {
+            ([], true) => Peer::INTEGRATIONS,
+            ([], false) => Peer::USUAL,
+            (asked, _) => asked,
+        };
         Ok(Self {
             pools: threads.into_iter().map(pool).collect::<Result<_, Error>>()?,
             peers: Peers::start(peers, &cli.python),
@@ -181,6 +206,7 @@ impl Sheet<'_> {
             let outcome = match times {
                 Ok(times) => Outcome::Timed {
                     ns: median(&times),
+                    best_ns: times.iter().copied().fold(f64::INFINITY, f64::min),
                     x_ours: ours.as_ref().map(|ours| ratio(&times, ours)),
                     x_copy: ratio(&times, &copy),
                     agrees,
@@ -208,6 +234,9 @@ impl Sheet<'_> {
         let (names, mut reference) = (job.case.outputs(), None);
         for at in order {
             let (peer, work) = &mut prepared[at];
+            if !peer.has_results() {
+                continue;
+            }
             match (work.as_mut().map(|work| work.outputs()), &reference) {
                 (Ok(Ok(outputs)), None) => reference = Some((*peer, outputs)),
                 (Ok(Ok(outputs)), Some((first, reference))) => {

@@ -1,6 +1,7 @@
 //! A report, as a table for a terminal and as one in markdown.
 
 use crate::console;
+use crate::machine::Machine;
 use crate::peers::Peer;
 use crate::report::{Cell, Line, Outcome, Report};
 
@@ -31,7 +32,7 @@ fn rows(line: &Line) -> Vec<Vec<String>> {
     let mut rows = vec![common.into_iter().chain(copy).collect::<Vec<_>>()];
     rows.extend(line.cells.iter().map(|cell| {
         let [time, x_ours, x_copy] = match &cell.outcome {
-            Outcome::Timed { ns, x_ours, x_copy, agrees } => {
+            Outcome::Timed { ns, x_ours, x_copy, agrees, .. } => {
                 [duration(*ns) + mark(*agrees), x_ours.map_or(String::new(), times), times(*x_copy)]
             }
             Outcome::Lacking { lacks } => [lacks.clone(), String::new(), String::new()],
@@ -42,8 +43,23 @@ fn rows(line: &Line) -> Vec<Vec<String>> {
     rows
 }
 
+/// For a document, with its heading.
+pub fn section(report: &Report) -> String {
+    format!("## Beside other libraries\n\n{}\n\n{}", where_and_when(report), markdown(report))
+}
+
+/// The machine and the day, and how quiet the one was on the other.
+pub fn where_and_when(report: &Report) -> String {
+    let Machine { cpu, threads, system, commit, .. } = &report.machine;
+    let load = report.load.map_or(String::new(), |load| {
+        let others = if load < 0.2 { "nothing else at work" } else { "other programs at work" };
+        format!("; {others} (a load of {load:.1} as it began)")
+    });
+    format!("{cpu}, {threads} threads, {system}; {}, commit {commit}{load}.", report.day)
+}
+
 /// For a document: a line for each case, a column for each peer.
-pub fn markdown(report: &Report) -> String {
+fn markdown(report: &Report) -> String {
     let peers: Vec<&str> = report.versions.iter().map(|version| version.peer.name()).collect();
     let mut text = format!(
         "{}\n\nEach cell: the time of a call, how many times ours that is, and (how many times the best copy).\n\n\
@@ -66,7 +82,7 @@ pub fn markdown(report: &Report) -> String {
 
 fn cell(cell: &Cell) -> String {
     match &cell.outcome {
-        Outcome::Timed { ns, x_ours, x_copy, agrees } => {
+        Outcome::Timed { ns, x_ours, x_copy, agrees, .. } => {
             let ours = x_ours.filter(|_| cell.peer != Peer::Ours).map(|x| format!(", {}", times(x)));
             format!("{}{}{} ({})", duration(*ns), mark(*agrees), ours.unwrap_or_default(), times(*x_copy))
         }
@@ -90,7 +106,8 @@ fn times(ratio: f64) -> String {
     }
 }
 
-fn duration(ns: f64) -> String {
+/// Four digits or so.
+pub fn duration(ns: f64) -> String {
     match ns {
         ns if ns < 1e4 => format!("{ns:.0} ns"),
         ns if ns < 1e7 => format!("{:.1} us", ns / 1e3),
@@ -107,12 +124,16 @@ mod tests {
 
     #[test]
     fn a_column_for_each_peer_with_what_it_lacks() {
-        let timed = Outcome::Timed { ns: 2500.0, x_ours: Some(1.25), x_copy: 2.5, agrees: false };
+        let timed =
+            Outcome::Timed { ns: 2500.0, best_ns: 2400.0, x_ours: Some(1.25), x_copy: 2.5, agrees: false };
         let lacking = Outcome::Lacking { lacks: "not installed".into() };
         let cells =
             vec![Cell { peer: Peer::Candle, outcome: timed }, Cell { peer: Peer::Torch, outcome: lacking }];
         let report = Report {
             command: "again".into(),
+            machine: Machine::default(),
+            day: "today".into(),
+            load: None,
             level: "avx2".into(),
             versions: [Peer::Candle, Peer::Torch].map(|peer| Version { peer, version: "1".into() }).into(),
             lines: vec![Line {

@@ -5,9 +5,9 @@
 //! y = norm(x) (1 + scale) + shift
 //! ```
 
-use crate::apply::{expect_float, in_compute_type, over_last_axis};
+use crate::apply::{by_kernel, by_kernels, expect_float, in_compute_type, last_axis, over_last_axis};
 use crate::error::{Error, expect_device};
-use crate::norm::Norm;
+use crate::kernels::{Adaptive, Norm};
 use candle_core::{Result, Tensor};
 
 /// Layer norm of `x` without weight and bias, then a scale and a shift of each sample's own:
@@ -16,8 +16,10 @@ use candle_core::{Result, Tensor};
 /// - `x`: `[samples, ..., features]`;
 /// - `scale`, `shift`: `[samples, features]`, or any shape that broadcasts to that of `x`.
 ///
-/// [Peebles, Xie 2023](https://arxiv.org/abs/2212.09748), section 3.2. Gradients reach `x`, `scale` and `shift`. The
-/// normalisation is the kernel; scale and shift are composed from candle's operations.
+/// [Peebles, Xie 2023](https://arxiv.org/abs/2212.09748), section 3.2. Gradients reach `x`, `scale` and `shift`. All of it
+/// is one kernel where scale and shift belong to samples, or to the first axes of `x`: of one shape, `[..., 1, features]`
+/// with as many axes as `x`, or `[samples, features]`, or `[features]`. Halves of one tensor (`chunk`, `narrow`) are read
+/// where they lie. Other shapes are broadcast by candle's operations after the kernel of the norm.
 ///
 /// # Errors
 /// If `scale` or `shift` doesn't broadcast, or as [`layer_norm`](super::layer_norm).
@@ -59,27 +61,55 @@ pub fn adaptive_rms_norm(x: &Tensor, scale: &Tensor, shift: &Tensor, eps: impl I
     modulated(Norm::rms(eps.into()), x, scale, shift)
 }
 
-/// `norm(x) (1 + scale) + shift`, all in the type that `x` is computed in.
+/// `norm(x) (1 + scale) + shift`: by the kernel where the two belong to samples, else composed in the type that `x` is
+/// computed in.
 pub(crate) fn modulated(norm: Norm, x: &Tensor, scale: &Tensor, shift: &Tensor) -> Result<Tensor> {
+    let (scale, shift) = (per_sample("scale", scale, x)?, per_sample("shift", shift, x)?);
+    if by_kernels(x) && scale.dims() == shift.dims() && are_of_samples(scale.dims(), x.dims()) {
+        let features = last_axis(norm, x, None, None)?;
+        return by_kernel(Adaptive(norm), x, features, Some(&scale), Some(&shift));
+    }
     in_compute_type(x, |x| {
-        let scale = per_sample("scale", scale, x)?;
-        let shift = per_sample("shift", shift, x)?;
+        let (scale, shift) = (scale.to_dtype(x.dtype())?, shift.to_dtype(x.dtype())?);
         over_last_axis(norm, x, None, None)?.broadcast_mul(&(scale + 1.0)?)?.broadcast_add(&shift)
     })
 }
 
-/// `[samples, features]` with axes of one between, in the type of `x`.
+/// `[samples, features]` with axes of one between. Views, so that halves of one tensor stay where they are.
 fn per_sample(name: &'static str, given: &Tensor, x: &Tensor) -> Result<Tensor> {
-    let mut dims = given.dims().to_vec();
-    if let ([samples, features], true) = (given.dims(), x.rank() > 2) {
-        dims = vec![1; x.rank()];
-        (dims[0], dims[x.rank() - 1]) = (*samples, *features);
+    let mut all = given.clone();
+    while given.rank() == 2 && all.rank() < x.rank() {
+        all = all.unsqueeze(1)?;
     }
     let fits = |(&got, &of): (&usize, &usize)| got == of || got == 1;
-    if dims.len() > x.rank() || !dims.iter().rev().zip(x.dims().iter().rev()).all(fits) {
+    if all.rank() > x.rank() || !all.dims().iter().rev().zip(x.dims().iter().rev()).all(fits) {
         return Err(Error::PerSample { name, got: given.shape().clone(), x: x.shape().clone() }.into());
     }
     expect_float(name, given)?;
     expect_device(name, given.device(), x.device())?;
-    given.to_dtype(x.dtype())?.reshape(dims)
+    Ok(all)
+}
+
+/// Has each of the first axes of `x` (or of none) values of its own, which all rows below share?
+fn are_of_samples(given: &[usize], x: &[usize]) -> bool {
+    let (Some((features, axes)), Some((of_x, axes_of_x))) = (given.split_last(), x.split_last()) else {
+        return false;
+    };
+    let first = axes.len() - axes.iter().rev().take_while(|len| **len == 1).count();
+    features == of_x && (first == 0 || axes.len() == axes_of_x.len() && axes[..first] == axes_of_x[..first])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::are_of_samples;
+
+    #[test]
+    fn scales_of_samples() {
+        for given in [&[5][..], &[1, 5], &[1, 1, 1, 5], &[2, 1, 1, 5], &[2, 3, 1, 5], &[2, 3, 4, 5]] {
+            assert!(are_of_samples(given, &[2, 3, 4, 5]), "{given:?}");
+        }
+        for given in [&[][..], &[1], &[2, 1, 1, 1], &[4, 5], &[3, 4, 5], &[1, 3, 1, 5], &[2, 1, 4, 5]] {
+            assert!(!are_of_samples(given, &[2, 3, 4, 5]), "{given:?}");
+        }
+    }
 }

@@ -4,20 +4,23 @@
 //! s = x + residual        y = norm(s)
 //! ```
 
-use super::{layer_norm, rms_norm};
-use crate::error::Error;
+use crate::add::add_and_norm;
+use crate::apply::{by_kernels, last_axis, over_rows};
+use crate::error::{Error, expect_device};
+use crate::kernels::Norm;
 use candle_core::{Result, Tensor};
 
 /// The sum `x + residual` and its layer norm, as `(y, sum)`: y to go on with, the sum as the next residual.
 ///
 /// - `x`, `residual`: `[..., features]`, of the same shape and type;
-/// - `weight`, `bias`: as in [`layer_norm`].
+/// - `weight`, `bias`: as in [`layer_norm`](super::layer_norm).
 ///
-/// What is normalised is the sum as stored. Gradients of both results reach `x` and `residual`. The addition is
-/// candle's, the norm the kernel.
+/// What is normalised is the sum as stored. Gradients of both results reach `x` and `residual`. One call of the kernels
+/// gives both results, each in memory of its own, wherever the rows of `x` and `residual` are evenly spaced; elsewhere the
+/// addition is candle's, because the kernels would need a copy.
 ///
 /// # Errors
-/// If `x` and `residual` differ in shape, or as [`layer_norm`].
+/// If `x` and `residual` differ in shape or type, or as [`layer_norm`](super::layer_norm).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -36,8 +39,7 @@ pub fn add_layer_norm<'a>(
     bias: impl Into<Option<&'a Tensor>>,
     eps: impl Into<f64>,
 ) -> Result<(Tensor, Tensor)> {
-    let sum = add(x, residual)?;
-    Ok((layer_norm(&sum, weight, bias, eps)?, sum))
+    normed_sum(Norm::layer(eps.into()), x, residual, weight.into(), bias.into())
 }
 
 /// The sum `x + residual` and its RMS norm, as `(y, sum)`. As [`add_layer_norm`].
@@ -61,15 +63,31 @@ pub fn add_rms_norm<'a>(
     weight: impl Into<Option<&'a Tensor>>,
     eps: impl Into<f64>,
 ) -> Result<(Tensor, Tensor)> {
-    let sum = add(x, residual)?;
-    Ok((rms_norm(&sum, weight, eps)?, sum))
+    normed_sum(Norm::rms(eps.into()), x, residual, weight.into(), None)
 }
 
-/// `x + residual`, of one shape.
-pub(crate) fn add(x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+/// `(y, sum)`, by layer or RMS norm.
+pub(crate) fn normed_sum(
+    norm: Norm,
+    x: &Tensor,
+    residual: &Tensor,
+    weight: Option<&Tensor>,
+    bias: Option<&Tensor>,
+) -> Result<(Tensor, Tensor)> {
+    let name = "residual";
     if x.shape() != residual.shape() {
-        let got = residual.shape().clone();
-        return Err(Error::OtherShape { name: "residual", got, x: x.shape().clone() }.into());
+        return Err(Error::OtherShape { name, got: residual.shape().clone(), x: x.shape().clone() }.into());
     }
-    x + residual
+    if x.dtype() != residual.dtype() {
+        return Err(Error::OtherType { name, got: residual.dtype(), x: x.dtype() }.into());
+    }
+    expect_device(name, residual.device(), x.device())?;
+    let features = last_axis(norm, x, weight, bias)?;
+    if by_kernels(x)
+        && let Some([sum, y]) = add_and_norm(norm, [x, residual], features, [weight, bias])?
+    {
+        return Ok((y, sum));
+    }
+    let sum = (x + residual)?;
+    Ok((over_rows(norm, &sum, features, weight, bias)?, sum))
 }

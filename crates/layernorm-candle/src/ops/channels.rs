@@ -2,7 +2,7 @@
 
 use crate::apply::{by_kernels, expect_float, over_rows};
 use crate::error::{Error, expect_device};
-use crate::norm::{Channels, Kernel, Kind, Norm};
+use crate::kernels::{Channels, Kernel, Kind, Norm};
 use candle_core::{Result, Tensor};
 use layernorm::{Activation, Layout};
 

@@ -6,7 +6,7 @@
 //! ```
 
 use crate::apply::over_last_axis;
-use crate::norm::Norm;
+use crate::kernels::Norm;
 use candle_core::{Result, Tensor};
 
 /// Layer norm of `x` over its last axis: y = weight (x - mean) / sqrt(var + eps) + bias.

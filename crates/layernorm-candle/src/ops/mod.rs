@@ -23,4 +23,4 @@ pub use rms_norm::rms_norm;
 pub use scale_norm::{l2_norm, scale_norm};
 
 pub(crate) use adaptive::modulated;
-pub(crate) use add_norm::add;
+pub(crate) use add_norm::normed_sum;

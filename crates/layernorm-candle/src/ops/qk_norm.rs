@@ -6,8 +6,10 @@ use candle_core::{Result, Tensor};
 
 /// RMS norm of queries and keys over the features of a head.
 ///
-/// - `q`, `k`: `[..., head_features]`, in any order of the axes before: `[batch, heads, time, ...]` out of a
-///   `transpose(1, 2)` is read where it lies, without a copy;
+/// - `q`, `k`: `[..., head_features]`, in any order of the axes before. Heads are read where they lie, without a copy: in a
+///   buffer of queries, keys and values too (`reshape` to heads first and `narrow` then, because candle's `reshape` copies
+///   what is narrowed), and as `[batch, heads, time, ...]` out of a `transpose(1, 2)`. There the backward pass copies, so
+///   normalise before you transpose;
 /// - weights: as in [`rms_norm`].
 ///
 /// # Errors

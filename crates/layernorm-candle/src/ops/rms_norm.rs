@@ -5,7 +5,7 @@
 //! ```
 
 use crate::apply::over_last_axis;
-use crate::norm::Norm;
+use crate::kernels::Norm;
 use candle_core::{Result, Tensor};
 
 /// RMS norm of `x` over its last axis: y = weight x / sqrt(mean(x^2) + eps).

@@ -6,7 +6,7 @@
 
 use crate::apply::{expect_float, over_last_axis};
 use crate::error::{Error, expect_device};
-use crate::norm::Norm;
+use crate::kernels::Norm;
 use candle_core::{Result, Tensor};
 
 /// Scale norm of `x` over its last axis: y = scale x / max(|x|, eps), where |x| is the Euclidean length.

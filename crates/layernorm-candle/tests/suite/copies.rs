@@ -135,3 +135,52 @@ fn batch_norm_allocates_its_result() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_sum_and_its_norm_are_allocated_and_nothing_else() -> Result<()> {
+    use layernorm_candle::ops::add_layer_norm;
+    for dtype in TYPES {
+        let (weight, bias) = (variable(&[64], 2, DType::F32)?, variable(&[64], 3, DType::F32)?);
+        let both = |x: &Tensor, residual: &Tensor| {
+            tensors_allocated(|| add_layer_norm(x, residual, weight.as_tensor(), bias.as_tensor(), EPS))
+        };
+        let x = variable(&SHAPE, 1, dtype)?;
+        assert_eq!(both(&x, &x)?, 2, "{dtype:?}");
+        let wide = Tensor::cat(&[x.as_tensor(), x.as_tensor()], 1)?;
+        assert_eq!(both(&wide.narrow(1, 64, 64)?, &x)?, 2, "{dtype:?}, columns");
+        let swapped = x.reshape((4, 256, 64))?.transpose(0, 1)?;
+        assert_eq!(both(&swapped, &swapped)?, 2, "{dtype:?}, axes swapped: the sum is candle's");
+    }
+    Ok(())
+}
+
+#[test]
+fn adaptive_norms_allocate_their_result() -> Result<()> {
+    for dtype in TYPES {
+        let x = variable(&SHAPE, 1, dtype)?.reshape((4, 256, 64))?;
+        let both = variable(&[4, 128], 2, dtype)?;
+        let (scale, shift) = (both.narrow(1, 0, 64)?, both.narrow(1, 64, 64)?);
+        let of = |x: &Tensor| {
+            tensors_allocated(|| layernorm_candle::ops::adaptive_layer_norm(x, &scale, &shift, EPS))
+        };
+        assert_eq!(of(&x)?, 1, "{dtype:?}");
+        let tall = Tensor::cat(&[&x, &x], 1)?;
+        assert_eq!(of(&tall.narrow(1, 128, 256)?)?, 1, "{dtype:?}, a part of each sample");
+    }
+    Ok(())
+}
+
+/// In a buffer that has queries, keys and values of each token, forward and backward.
+#[test]
+fn queries_are_read_where_they_lie() -> Result<()> {
+    for dtype in TYPES {
+        let (qkv, weight) = (variable(&[256, 3 * 4, 64], 1, dtype)?, variable(&[64], 2, dtype)?);
+        let (q, dy) = (qkv.narrow(1, 4, 4)?, tensor(&[256, 4, 64], 3, dtype)?);
+        let normed = || layernorm_candle::ops::rms_norm(&q, weight.as_tensor(), EPS);
+        assert_eq!(tensors_allocated(normed)?, 1, "{dtype:?}");
+        let backward = |y: Tensor| tensors_allocated(|| (y * &dy)?.sum_all()?.backward());
+        // dx, and candle's zeros and sum.
+        assert_eq!(backward(normed()?)?, backward(q.clone())? + 3, "{dtype:?}");
+    }
+    Ok(())
+}

@@ -117,6 +117,12 @@ fn shapes_of_pairs() -> Result<()> {
     let x = zeros(&[2, 3, 4]);
     let error = message(ops::add_layer_norm(&x, &zeros(&[3, 4]), None, None, EPS));
     assert_eq!(error, "residual has shape [3, 4] and x has shape [2, 3, 4]: the two must be the same");
+    let error = message(ops::add_rms_norm(&x, &x.to_dtype(DType::F64)?, None, EPS));
+    assert_eq!(error, "residual is F64 and x is F32: the two must be the same");
+    assert!(message(ops::add_rms_norm(&x, &x, &zeros(&[3]), EPS)).contains("[3]"));
+    assert!(
+        ops::add_rms_norm(&x, &x, None, -1.0).is_err() && ops::adaptive_rms_norm(&x, &x, &x, -1.0).is_err()
+    );
     for bad in [&[2, 3][..], &[3, 4, 1], &[1, 2, 3, 4], &[3, 4]] {
         let error = message(ops::adaptive_layer_norm(&x, &zeros(bad), &zeros(&[2, 4]), EPS));
         assert!(error.contains(&format!("{bad:?}")) && error.contains("[2, 3, 4]"), "{error}");
@@ -148,5 +154,47 @@ fn nothing_to_do_is_no_error() -> Result<()> {
             assert_eq!(values(gradient(&gradients, &weight))?, vec![0.0; shape[1]], "{norm:?} {shape:?}");
         }
     }
+    Ok(())
+}
+
+/// Every function on every pair of shapes and types: an answer of the shape of x that can be differentiated, or an error.
+#[test]
+fn nothing_that_a_caller_gives_is_a_panic() -> Result<()> {
+    let shapes: [&[usize]; 10] =
+        [&[], &[0], &[1], &[3], &[2, 0], &[2, 3], &[1, 3], &[2, 4, 3], &[0, 4, 3], &[2, 4, 3, 3]];
+    let types = [DType::F32, DType::F64, DType::BF16, DType::U8];
+    let all = || shapes.iter().flat_map(|shape| types.map(|dtype| (*shape, dtype)));
+    let mut answers = 0;
+    for ((shape, dtype), (other, other_type)) in all().flat_map(|x| all().map(move |p| (x, p))) {
+        let x = Var::from_tensor(&tensor(shape, 1, DType::F64)?.abs()?.to_dtype(dtype)?)?;
+        let p = Var::from_tensor(&tensor(other, 2, DType::F64)?.abs()?.to_dtype(other_type)?)?;
+        let (x, p) = (x.as_tensor(), p.as_tensor());
+        let results = [
+            ops::layer_norm(x, p, p, EPS),
+            ops::layer_norm(x, None, p, EPS),
+            ops::rms_norm(x, p, EPS),
+            ops::scale_norm(x, p, EPS),
+            ops::l2_norm(x, EPS),
+            ops::group_norm(x, 2, p, p, EPS),
+            ops::group_norm_silu(x, 1, p, None, EPS),
+            ops::instance_norm(x, p, p, EPS),
+            ops::add_layer_norm(x, p, p, p, EPS).and_then(|(y, sum)| y + sum),
+            ops::add_rms_norm(x, x, p, EPS).map(|(y, _)| y),
+            ops::adaptive_layer_norm(x, p, p, EPS),
+            ops::adaptive_rms_norm(x, p, x, EPS),
+            ops::qk_rms_norm(x, x, p, None, EPS).and_then(|(q, k)| q + k),
+            layernorm_candle::LayerNorm::new(p.clone(), p.clone(), EPS).forward_add(x, x).map(|(y, _)| y),
+        ];
+        for y in results.into_iter().flatten() {
+            assert_eq!(
+                (y.shape(), y.dtype()),
+                (x.shape(), dtype),
+                "{shape:?} {dtype:?} {other:?} {other_type:?}"
+            );
+            y.sum_all()?.backward()?;
+            answers += 1;
+        }
+    }
+    assert!(answers > 500, "{answers} answers");
     Ok(())
 }

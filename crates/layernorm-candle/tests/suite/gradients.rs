@@ -4,9 +4,9 @@ use super::*;
 use layernorm_candle::ops;
 
 /// A function of some tensors, and their shapes.
-type Case = (&'static str, Vec<Vec<usize>>, fn(&[Tensor]) -> Result<Tensor>);
+pub(super) type Case = (&'static str, Vec<Vec<usize>>, fn(&[Tensor]) -> Result<Tensor>);
 
-fn cases() -> Vec<Case> {
+pub(super) fn cases() -> Vec<Case> {
     vec![
         ("layer norm", vec![vec![2, 3, 5], vec![5], vec![5]], |t| ops::layer_norm(&t[0], &t[1], &t[2], EPS)),
         ("layer norm, shared", vec![vec![3, 5], vec![1], vec![1]], |t| {
@@ -61,6 +61,20 @@ fn cases() -> Vec<Case> {
             let (y, sum) = ops::add_layer_norm(&t[0], &t[1], &t[2], &t[3], EPS)?;
             y + sum.sqr()?
         }),
+        ("add and layer norm, no bias, axes swapped", vec![vec![2, 3, 5], vec![3, 2, 5], vec![5]], |t| {
+            let (y, sum) = ops::add_layer_norm(&t[0], &t[1].transpose(0, 1)?, &t[2], None, EPS)?;
+            y + sum.sqr()?
+        }),
+        ("add and layer norm, bare, of itself", vec![vec![3, 5]], |t| {
+            let (y, sum) = ops::add_layer_norm(&t[0], &t[0], None, None, EPS)?;
+            y * sum
+        }),
+        ("add and layer norm, the norm alone", vec![vec![3, 5], vec![3, 5], vec![5]], |t| {
+            Ok(ops::add_layer_norm(&t[0], &t[1], None, &t[2], EPS)?.0)
+        }),
+        ("add and layer norm, the sum alone", vec![vec![3, 5], vec![3, 5]], |t| {
+            Ok(ops::add_layer_norm(&t[0], &t[1], None, None, EPS)?.1)
+        }),
         ("add and RMS norm", vec![vec![2, 5], vec![2, 5], vec![5]], |t| {
             let (y, sum) = ops::add_rms_norm(&t[0], &t[1], &t[2], EPS)?;
             y + sum.sqr()?
@@ -68,13 +82,27 @@ fn cases() -> Vec<Case> {
         ("adaptive layer norm", vec![vec![2, 3, 5], vec![2, 5], vec![2, 5]], |t| {
             ops::adaptive_layer_norm(&t[0], &t[1], &t[2], EPS)
         }),
-        ("adaptive RMS norm", vec![vec![2, 3, 5], vec![5], vec![2, 3, 1]], |t| {
+        ("adaptive layer norm, halves of one tensor", vec![vec![2, 3, 5], vec![2, 10]], |t| {
+            ops::adaptive_layer_norm(&t[0], &t[1].narrow(1, 0, 5)?, &t[1].narrow(1, 5, 5)?, EPS)
+        }),
+        ("adaptive RMS norm, one condition", vec![vec![2, 3, 5], vec![5], vec![5]], |t| {
+            ops::adaptive_rms_norm(&t[0], &t[1], &t[2], EPS)
+        }),
+        ("adaptive RMS norm, axes swapped", vec![vec![3, 2, 5], vec![2, 5], vec![2, 5]], |t| {
+            ops::adaptive_rms_norm(&t[0].transpose(0, 1)?, &t[1], &t[2], EPS)
+        }),
+        ("adaptive RMS norm, broadcast", vec![vec![2, 3, 5], vec![5], vec![2, 3, 1]], |t| {
             ops::adaptive_rms_norm(&t[0], &t[1], &t[2], EPS)
         }),
         ("QK norm", vec![vec![1, 3, 2, 4], vec![1, 3, 2, 4], vec![4], vec![4]], |t| {
             let (q, k) = (t[0].transpose(1, 2)?, t[1].transpose(1, 2)?);
             let (q, k) = ops::qk_rms_norm(&q, &k, &t[2], &t[3], EPS)?;
             q.matmul(&k.t()?.contiguous()?)
+        }),
+        ("QK norm, of one buffer", vec![vec![2, 3, 6, 4], vec![4]], |t| {
+            let (q, k) = (t[0].narrow(2, 0, 2)?, t[0].narrow(2, 2, 2)?);
+            let (q, k) = ops::qk_rms_norm(&q, &k, &t[1], &t[1], EPS)?;
+            q * k
         }),
         ("QK layer norm", vec![vec![1, 2, 3, 4], vec![1, 2, 3, 4], vec![4], vec![4]], |t| {
             let (q, k) = ops::qk_layer_norm(&t[0], &t[1], &t[2], &t[3], EPS)?;
@@ -114,7 +142,7 @@ fn cases() -> Vec<Case> {
 }
 
 /// What is differentiated: a sum of tanh(y) with random weights.
-fn loss(f: fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor]) -> Result<Tensor> {
+pub(super) fn loss(f: fn(&[Tensor]) -> Result<Tensor>, inputs: &[Tensor]) -> Result<Tensor> {
     let y = f(inputs)?;
     (y.tanh()? * tensor(y.dims(), 99, DType::F64)?)?.sum_all()
 }

@@ -6,6 +6,7 @@ mod bits;
 mod checkpoints;
 mod copies;
 mod errors;
+mod examples;
 mod gradients;
 mod models;
 mod second_order;

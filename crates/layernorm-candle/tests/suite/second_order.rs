@@ -46,12 +46,45 @@ fn with_the_variable() -> Result<()> {
     Ok(())
 }
 
+/// The same of every function, in its first input.
+#[test]
+fn of_every_function_with_the_variable() -> Result<()> {
+    if std::env::var(VARIABLE).is_err() {
+        return Ok(());
+    }
+    for (name, shapes, f) in gradients::cases() {
+        let inputs = shapes.iter().zip(1..).map(|(shape, seed)| tensor(shape, seed, DType::F64));
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let direction = tensor(&shapes[0], 50, DType::F64)?;
+        let slope = |x: &Tensor| -> Result<Tensor> {
+            let mut inputs = inputs.clone();
+            inputs[0] = x.clone();
+            (gradient(&gradients::loss(f, &inputs)?.backward()?, x) * &direction)?.sum_all()
+        };
+        let x = Var::from_tensor(&inputs[0])?;
+        let got = values(gradient(&slope(&x)?.backward()?, &x))?;
+        for (index, got) in got.into_iter().enumerate() {
+            let shifted = |step: f64| -> Result<f64> {
+                let mut values = values(&inputs[0])?;
+                values[index] += step;
+                let x = Var::from_vec(values, &shapes[0][..], &CPU)?;
+                slope(&x)?.to_scalar()
+            };
+            let want = (shifted(1e-5)? - shifted(-1e-5)?) / 2e-5;
+            assert!((got - want).abs() <= 1e-5 * (1.0 + want.abs()), "{name}: {got} and {want}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn are_right_with_the_variable() {
     let this = std::env::current_exe().expect("the path of the tests");
-    let mut command = std::process::Command::new(this);
-    let output = command.args(["--exact", "second_order::with_the_variable"]).env(VARIABLE, "1").output();
-    let output = output.expect("the tests start");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    for test in ["with_the_variable", "of_every_function_with_the_variable"] {
+        let mut command = std::process::Command::new(&this);
+        let output = command.args(["--exact", &format!("second_order::{test}")]).env(VARIABLE, "1").output();
+        let output = output.expect("the tests start");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    }
 }

@@ -44,7 +44,7 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 /// How often `call` allocates on this thread, and how many bytes.
-fn allocations(call: impl FnOnce() -> Result<(), Error>) -> (usize, usize) {
+pub(crate) fn allocations(call: impl FnOnce() -> Result<(), Error>) -> (usize, usize) {
     let before = ALLOCATIONS.get();
     let result = call();
     let after = ALLOCATIONS.get();
@@ -52,7 +52,7 @@ fn allocations(call: impl FnOnce() -> Result<(), Error>) -> (usize, usize) {
     (after.0 - before.0, after.1 - before.1)
 }
 
-fn run() -> Run {
+pub(crate) fn run() -> Run {
     // The level, which reads the environment once, is found before anything is counted.
     let run = one_thread();
     run.level().unwrap();

@@ -1,5 +1,6 @@
 //! One binary; a file for each promise.
 
+mod all_at_once;
 mod allocations;
 mod errors;
 mod layouts;

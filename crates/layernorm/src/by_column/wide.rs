@@ -3,7 +3,7 @@
 use super::backward::Backward;
 use super::forward::Forward;
 use super::{Grid, Inputs};
-use crate::by_row::{Centred, Moments};
+use crate::by_row::{Moments, Statistics};
 use crate::element::private::Stored;
 use crate::order::{CHUNK, Carry};
 use crate::rows::Source;
@@ -44,11 +44,11 @@ impl<T: Real> OfChannel<'_, T> {
 }
 
 impl<T: Real> Order for OfChannel<'_, T> {
-    fn sum(&self, term: impl Fn(usize) -> [f64; 2]) -> f64 {
+    fn sum(&self, term: &dyn Fn(usize) -> [f64; 2]) -> f64 {
         self.sum_of(&term)
     }
 
-    fn largest(&self, value: impl Fn(usize) -> f64) -> f64 {
+    fn largest(&self, value: &dyn Fn(usize) -> f64) -> f64 {
         self.largest_of(&value)
     }
 }
@@ -66,7 +66,7 @@ impl<T: Real> OfChannel<'_, T> {
                 let [a, b] = term(row);
                 if self.holds(row) { f64::mul_add(a, b, chunk) } else { chunk }
             } else {
-                chunk + sum::<T>(run, |j| term(row * run + j))
+                chunk + sum::<T>(run, &|j| term(row * run + j))
             };
             if row + 1 == shape.rows || (self.first_row + row + 1).is_multiple_of(CHUNK) {
                 let step = carry.push();
@@ -121,7 +121,7 @@ pub(super) fn forward<E: Element>(
     let order = OfChannel::<E::Acc> { grid, first_row, valid, reducer, failure, number: PhantomData };
     // SAFETY: `i` is a number of the channel.
     let x = |i: usize| unsafe { number(&grid, channel, |row| call.inputs.x.row(row), i).read() }.to_f64();
-    let wide = Wide::of::<E::Acc, Centred>(&call.form, &order, &x as &dyn Fn(usize) -> f64);
+    let wide = Wide::of(Statistics::Centred, &call.form, &order, &x);
     if let Some(failure) = failure.take() {
         return Err(failure);
     }
@@ -151,11 +151,11 @@ pub(super) fn backward<E: Element>(
     // SAFETY: as above.
     let dy = |i: usize| unsafe { number(&grid, channel, |row| dy.row(row), i).read() }.to_f64();
     let (count, all) = (call.form.count as f64, of(Valid::All));
-    let wide = Wide::of::<E::Acc, Centred>(&call.form, &of(valid), &x as &dyn Fn(usize) -> f64);
-    let dy_exponent = exponent(all.largest(dy));
+    let wide = Wide::of(Statistics::Centred, &call.form, &of(valid), &x);
+    let dy_exponent = exponent(all.largest(&dy));
     let dy = |i: usize| scale(dy(i), -dy_exponent);
-    let products = all.sum(|i| [dy(i), wide.x_hat(x(i))]);
-    let ones = all.sum(|i| [dy(i), 1.0]);
+    let products = all.sum(&|i| [dy(i), wide.x_hat(x(i))]);
+    let ones = all.sum(&|i| [dy(i), 1.0]);
     if let Some(failure) = failure.take() {
         return Err(failure);
     }

@@ -59,7 +59,31 @@ impl<E: Element> Add<'_, E> {
     }
 }
 
+/// An [`AddOfRow`] by itself.
+pub(super) struct Whole<E: Element> {
+    add: AddOfRow<E>,
+    n: usize,
+}
+
+impl<E: Element, S: Memory<E>> Work<S> for Whole<E> {
+    type Output = Place<E>;
+
+    #[inline(always)]
+    fn run(self, s: S) -> Place<E> {
+        // SAFETY: that of `whole`.
+        unsafe { self.add.run(s, self.n, &mut Nothing) }
+    }
+}
+
 impl<E: Element> AddOfRow<E> {
+    /// All of it, by itself.
+    ///
+    /// # Safety
+    /// As [`AddOfRow::run`].
+    pub(super) unsafe fn whole(self, n: usize) -> Whole<E> {
+        Whole { add: self, n }
+    }
+
     /// Adds up the row's `n` numbers, and does `beside` meanwhile. Gives where the row is.
     ///
     /// # Safety

@@ -49,6 +49,7 @@ pub(crate) struct RunSums<'a, T> {
 }
 
 impl<'a, E: Element> Backward<'a, E> {
+    #[inline(always)] // so that it is made in its place, as a forward call
     pub(crate) fn new<P: Companion<E>>(
         x: Rows<'a, E>,
         dy: Rows<'a, E>,
@@ -79,6 +80,7 @@ impl<'a, E: Element> Backward<'a, E> {
     }
 
     /// From memory of this shape, into nothing yet.
+    #[inline(always)]
     pub(crate) fn over<P: Companion<E>>(
         shape: Shape,
         x: Mixed<'a, E>,
@@ -192,7 +194,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
                 None => {
                     let x = call.x.row(row);
                     let fast = s.outlined(InCache::<E, K>::new(x, &call.form));
-                    fast.unwrap_or_else(|| wide::statistics::<E, K>(x, &call.form))
+                    fast.unwrap_or_else(|| wide::statistics(K::STATISTICS, x, &call.form))
                 }
             };
             // Looked at as they are saved: so saved or not, a row is done the same way.
@@ -313,7 +315,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
                     pointers.dx = Some(PlaceMut::own(stage.slot()));
                 }
                 if ready.is_none() {
-                    wide::backward::<E, K>(call, row, &pointers);
+                    wide::backward(K::STATISTICS, call, row, &pointers);
                 }
                 let mut at = if ready.is_some() { 0 } else { n };
                 let ready = ready.unwrap_or_else(Ready::none);

@@ -27,6 +27,7 @@ pub(crate) struct Forward<'a, E: Element> {
 
 impl<'a, E: Element> Forward<'a, E> {
     /// From `x` to `y`.
+    #[inline(always)] // so that it is made in its place: in a small call, copies of it would be much of the work
     pub(crate) fn new<P: Companion<E>>(
         x: Rows<'a, E>,
         params: Params<'a, P>,
@@ -50,6 +51,7 @@ impl<'a, E: Element> Forward<'a, E> {
     }
 
     /// From memory of this shape to memory of this shape.
+    #[inline(always)]
     pub(crate) fn over<P: Companion<E>>(
         shape: Shape,
         [x]: [Mixed<'a, E>; 1],
@@ -117,11 +119,13 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
             let start = rows.start;
             let mut stage = if streams { Stage::new(call.y, start, n) } else { None };
             let stream = streams && stage.is_none();
+            let by_row = call.weight.varies() || call.bias.varies();
+            let mut numbers = [call.weight.of_row(0, &weight), call.bias.of_row(0, &bias)];
             let nothing = Normalise::<E, _, _, K> {
                 x: call.x.row(start),
                 y: call.y.row(start),
-                weight: call.weight.of_row(0, &weight),
-                bias: call.bias.of_row(0, &bias),
+                weight: numbers[0],
+                bias: numbers[1],
                 round: false,
                 standardise: Standardise::new(s, Moments::none()),
             };
@@ -132,7 +136,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                     // Two rows of memory in turn: the last pass over the row before may still read its own.
                     let wide = add.unrounded.map(|of| of.memory.row(2 * part + row % 2));
                     let add = add.of_row(row, wide);
-                    x = if streams { add.run(s, n, &mut write) } else { add.run(s, n, &mut Nothing) };
+                    x = if streams { add.run(s, n, &mut write) } else { s.outlined(add.whole(n)) };
                 }
                 let fast = if streams && call.add.is_none() {
                     let fast = statistics::<E, S, K, _>(s, x, form, &mut write);
@@ -148,16 +152,19 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                     stage.row_done(s);
                 }
                 let y = stage.as_mut().map_or(call.y.row(row), Stage::slot);
-                let moments = fast.unwrap_or_else(|| wide::forward::<E, K>(call, row, x, y));
+                let moments = fast.unwrap_or_else(|| wide::forward(K::STATISTICS, call, row, x, y));
                 if let Some(saved) = call.saved {
                     saved.set(row, moments);
                 }
                 let mut at = if fast.is_some() { 0 } else { n };
+                if by_row {
+                    numbers = [call.weight.of_row(row, &weight), call.bias.of_row(row, &bias)];
+                }
                 let normalise = Normalise {
                     x,
                     y,
-                    weight: call.weight.of_row(row, &weight),
-                    bias: call.bias.of_row(row, &bias),
+                    weight: numbers[0],
+                    bias: numbers[1],
                     round: call.rounding.rounds::<E>(call.weight.is_wide()),
                     standardise: Standardise::<_, K>::new(s, moments),
                 };

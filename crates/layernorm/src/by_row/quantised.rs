@@ -80,10 +80,7 @@ impl<E: Element> Quantised<'_, E> {
         let each: &mut dyn FnMut(usize, E) = &mut |i, y| each(i, to_f32(y.to_f64()));
         // SAFETY: the caller's.
         unsafe {
-            match self.statistics {
-                Some(Statistics::Centred) => wide::normalise::<E, Centred>(&self.norm, row, x, each),
-                _ => wide::normalise::<E, Uncentred>(&self.norm, row, x, each),
-            };
+            wide::normalise(self.statistics.unwrap_or(Statistics::Uncentred), &self.norm, row, x, each);
         }
     }
 

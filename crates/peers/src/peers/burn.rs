@@ -1,4 +1,5 @@
-//! Burn on its CPU backend, Flex: the modules of `burn::nn`, each call with its new output.
+//! Burn on its CPU backend, Flex: the modules of `burn::nn`, or our functions in `layernorm-burn`, each call with its new
+//! output.
 //!
 //! A backward pass uses its graph up, so each has a forward pass before it, whose time is left out. Burn begins
 //! with ones, so an output's gradient can only be given as a factor, and that product is in the time.
@@ -9,7 +10,7 @@ use burn::module::{Param, RunningState};
 use burn::nn::{BatchNormConfig, GroupNormConfig, InstanceNormConfig, LayerNormConfig, RmsNormConfig};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::Job;
+use super::{Job, Whose};
 use crate::error::Error;
 use crate::number::Number;
 use crate::operators::{Case, Direction, Operator};
@@ -38,15 +39,18 @@ struct Graph<const D: usize> {
 /// Copies the numbers and makes the module.
 ///
 /// # Errors
-/// A case without its tensors.
-pub fn prepare<T: Number>(job: &Job<'_, T>) -> Result<Box<dyn Work<T> + Send>, Error> {
+/// A case without its tensors, or one that our crate has no kernel for.
+pub fn prepare<T: Number>(job: &Job<'_, T>, whose: Whose) -> Result<Box<dyn Work<T> + Send>, Error> {
     match job.case.shape.axes().len() {
-        2 => of_rank::<T, 2>(job),
-        _ => of_rank::<T, 4>(job),
+        2 => of_rank::<T, 2>(job, whose),
+        _ => of_rank::<T, 4>(job, whose),
     }
 }
 
-fn of_rank<T: Number, const D: usize>(job: &Job<'_, T>) -> Result<Box<dyn Work<T> + Send>, Error> {
+fn of_rank<T: Number, const D: usize>(
+    job: &Job<'_, T>,
+    whose: Whose,
+) -> Result<Box<dyn Work<T> + Send>, Error> {
     // Burn's batch norm trains only where it can be differentiated.
     let differentiates =
         job.case.direction == Direction::Backward || job.case.operator == Operator::BatchNorm;
@@ -62,7 +66,12 @@ fn of_rank<T: Number, const D: usize>(job: &Job<'_, T>) -> Result<Box<dyn Work<T
     let weight = param(Name::Weight);
     let bias = job.case.inputs().contains(&Name::Bias).then(|| param(Name::Bias));
     let running = || [Name::Mean, Name::Var].map(|name| RunningState::new(param(name).val().detach()));
-    let module = module::<D>(job.case, (weight.clone(), bias.clone()), running, &device);
+    let module = match (whose, job.case.direction) {
+        (Whose::Theirs, _) => module::<D>(job.case, (weight.clone(), bias.clone()), running, &device),
+        (Whose::Ours, _) => ours::<D>(job.case, weight.clone(), bias.clone())?,
+        (Whose::Nobodys, Direction::Backward) => Box::new(|x, _| vec![x]),
+        (Whose::Nobodys, Direction::Forward) => return Err(Error::lacks("backward only")),
+    };
     let x = given(Name::X).ok_or_else(|| Error::Burn("x is missing".into()))?;
     let call = Call { module, x, residual: given(Name::Residual), names: job.case.outputs() };
     if job.case.direction == Direction::Forward {
@@ -76,6 +85,23 @@ fn of_rank<T: Number, const D: usize>(job: &Job<'_, T>) -> Result<Box<dyn Work<T
         gradients: gradients.into_iter().flatten().collect(),
         params: params.into_iter().flatten().collect(),
     }))
+}
+
+/// Our functions, for which Burn's backend has our kernels.
+fn ours<const D: usize>(
+    case: &Case,
+    weight: Param<Tensor<1>>,
+    bias: Option<Param<Tensor<1>>>,
+) -> Result<Module<D>, Error> {
+    const EPS: f64 = Case::EPS;
+    let bias = move || bias.as_ref().map(Param::val);
+    Ok(match case.operator {
+        Operator::LayerNorm => {
+            Box::new(move |x, _| vec![layernorm_burn::layer_norm(x, weight.val(), bias(), EPS)])
+        }
+        Operator::RmsNorm => Box::new(move |x, _| vec![layernorm_burn::rms_norm(x, weight.val(), None, EPS)]),
+        _ => return Err(Error::lacks("not asked")),
+    })
 }
 
 /// `running`: the running mean and variance.

@@ -1,5 +1,7 @@
 //! Models written once, in `blocks.rs`, and built with either set of norms from the same variables.
 
+mod training;
+
 use super::*;
 use candle_nn::{VarBuilder, VarMap};
 

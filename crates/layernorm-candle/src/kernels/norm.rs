@@ -1,44 +1,12 @@
-//! A norm with kernels, as a value that travels to where it runs.
+//! Norms of rows and of groups of channels: all whose statistics are of memory side by side.
 
+use super::{Kernel, Parameters, params};
 use crate::rows::{Block, Blocks};
 use crate::scalar::Scalar;
 use layernorm::{
     Activation, Companion, Error, Gradients, Groups, Images, Layout, ParamGradients, Params, Real, RowsMut,
     Run, TensorGradients, Workspace,
 };
-
-/// What the operations of candle call.
-pub(crate) trait Kernel: std::fmt::Debug + Clone + Send + Sync + 'static {
-    fn name(&self) -> &'static str;
-
-    fn eps(&self) -> f64;
-
-    /// The rows of `features` values of a tensor of this layout, if the kernel can read them where they lie.
-    fn blocks(&self, layout: &candle_core::Layout, features: usize) -> Option<Blocks>;
-
-    /// y of each row, without gaps.
-    fn forward<E: Scalar, P: Companion<E>>(
-        &self,
-        x: Block<'_, E>,
-        params: Params<'_, P>,
-        y: &mut [E],
-        run: Run,
-    ) -> Result<(), Error>;
-
-    /// Does [`Kernel::backward`] read the bias? To differentiate an activation, what went into it is computed once more.
-    fn backward_reads_bias(&self) -> bool {
-        false
-    }
-
-    /// The gradients of x, without gaps, and of weight and bias: those that are asked for.
-    fn backward<E: Scalar, P: Companion<E>>(
-        &self,
-        inputs: [Block<'_, E>; 2],
-        params: Params<'_, P>,
-        dx: Option<&mut [E]>,
-        of_params: [Option<&mut [E::Acc]>; 2],
-    ) -> Result<(), Error>;
-}
 
 /// Which norm, and its constant. A new one is a variant of [`Kind`] and its lines here and in `compose.rs`.
 #[derive(Debug, Clone, Copy)]
@@ -96,16 +64,11 @@ impl Norm {
 
     /// The kernels' own checks of everything but shapes, for where no kernel will run: a call on no rows.
     pub(crate) fn check<T: Scalar + Real>(self) -> Result<(), Error> {
-        let params = Params::<T> { eps: self.eps, ..Params::default() };
-        self.forward(Block::<T>::none(), params, &mut [], Run::default())
+        self.forward(Block::<T>::none(), [None::<Block<'_, T>>; 2], &mut [], Run::default())
     }
 }
 
 impl Kernel for Norm {
-    fn eps(&self) -> f64 {
-        self.eps
-    }
-
     fn name(&self) -> &'static str {
         match self.kind {
             Kind::Layer => "layer-norm",
@@ -117,17 +80,17 @@ impl Kernel for Norm {
 
     fn blocks(&self, layout: &candle_core::Layout, features: usize) -> Option<Blocks> {
         let blocks = Blocks::of(layout, features)?;
-        Some(if let Kind::Group(_) = self.kind { blocks.without_gaps() } else { blocks })
+        Some(if let Kind::Group(_) = self.kind { blocks.without_gaps() } else { blocks.in_groups() })
     }
 
     fn forward<E: Scalar, P: Companion<E>>(
         &self,
         x: Block<'_, E>,
-        params: Params<'_, P>,
+        parameters: Parameters<'_, P>,
         y: &mut [E],
         run: Run,
     ) -> Result<(), Error> {
-        let features = x.features();
+        let (features, params) = (x.features(), params(parameters, self.eps));
         match self.kind {
             Kind::Layer => layernorm::layer_norm(x.rows()?, params, RowsMut::new(y, features)?, None, run),
             Kind::Rms => layernorm::rms_norm(x.rows()?, params, RowsMut::new(y, features)?, None, run),
@@ -152,12 +115,12 @@ impl Kernel for Norm {
     fn backward<E: Scalar, P: Companion<E>>(
         &self,
         [x, dy]: [Block<'_, E>; 2],
-        params: Params<'_, P>,
+        parameters: Parameters<'_, P>,
         dx: Option<&mut [E]>,
         [dweight, dbias]: [Option<&mut [E::Acc]>; 2],
     ) -> Result<(), Error> {
         let (run, features) = (Run::default(), x.features());
-        let workspace = &mut Workspace::new();
+        let (params, workspace) = (params(parameters, self.eps), &mut Workspace::new());
         let wanted = dweight.is_some() || dbias.is_some();
         let of_params = ParamGradients { dweight, dbias, accumulate: false, first_row: 0, workspace };
         if let Kind::Group(channels) = self.kind {

@@ -1,12 +1,12 @@
-//! The kernel of batch norm, by channels over all samples and positions, as candle's operations call it.
+//! Batch norm: by channel, over all samples and positions.
 
-use crate::norm::Kernel;
+use super::{Kernel, Parameters, params};
 use crate::rows::{Block, Blocks};
 use crate::scalar::Scalar;
 use candle_core::{CpuStorage, Device, Tensor, WithDType};
 use layernorm::{
-    BatchGradients, BatchMut, Companion, Convention, Error, Layout, ParamGradients, Params, RowsMut, Run,
-    RunningMut, RunningRef, StatsMut, StatsRef, Trained, Training, Workspace,
+    BatchGradients, BatchMut, Companion, Convention, Error, Layout, ParamGradients, RowsMut, Run, RunningMut,
+    RunningRef, StatsMut, StatsRef, Trained, Training, Workspace,
 };
 use std::sync::{Arc, OnceLock};
 
@@ -89,22 +89,19 @@ impl Kernel for Batch {
         "batch-norm"
     }
 
-    fn eps(&self) -> f64 {
-        self.eps
-    }
-
     // All rows in one call, because channels are summed over them.
     fn blocks(&self, layout: &candle_core::Layout, features: usize) -> Option<Blocks> {
-        Blocks::of(layout, features).filter(|blocks| blocks.count() == 1)
+        Blocks::of(layout, features)?.if_one()
     }
 
     fn forward<E: Scalar, P: Companion<E>>(
         &self,
         x: Block<'_, E>,
-        params: Params<'_, P>,
+        parameters: Parameters<'_, P>,
         y: &mut [E],
         run: Run,
     ) -> Result<(), Error> {
+        let params = params(parameters, self.eps);
         let (y, mut workspace) = (self.write(y, x.features())?, Workspace::new());
         let taken = match &self.statistics {
             Statistics::Running(running) => {
@@ -131,10 +128,11 @@ impl Kernel for Batch {
     fn backward<E: Scalar, P: Companion<E>>(
         &self,
         [x, dy]: [Block<'_, E>; 2],
-        params: Params<'_, P>,
+        parameters: Parameters<'_, P>,
         dx: Option<&mut [E]>,
         [dweight, dbias]: [Option<&mut [E::Acc]>; 2],
     ) -> Result<(), Error> {
+        let params = params(parameters, self.eps);
         let (run, workspace) = (Run::default(), &mut Workspace::new());
         let dx = dx.map(|dx| self.write(dx, x.features())).transpose()?;
         let of_params = ParamGradients { dweight, dbias, accumulate: false, first_row: 0, workspace };
