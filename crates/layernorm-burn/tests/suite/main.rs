@@ -4,6 +4,7 @@ mod autodiff;
 mod batch_norm;
 mod bits;
 mod checkpoints;
+mod conformance;
 mod copies;
 mod errors;
 mod family;
