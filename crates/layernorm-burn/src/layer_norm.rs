@@ -6,12 +6,16 @@
 //! ```
 
 use crate::Error;
-use crate::apply::{apply, expect_features};
-use crate::operator::{Backward, Kernels, Kind, Operator, Source, Upstream, divide_by_deviation};
+use crate::add_norm::try_add_layer_norm;
+use crate::apply::{apply, expect_epsilon, expect_features, expect_parameters, or_panic};
+use crate::operator::{
+    Backward, Forward, Kernels, Kind, Operator, SourceRows, UpstreamRows, columns, columns_mut,
+    divide_by_deviation, last, rows_of, wanted,
+};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
 use burn::tensor::{Device, Tensor};
-use layernorm::{Gradients, Params, Real, Run, StatsMut, StatsRef};
+use layernorm::{Branch, Companion, Element, Gradients, Residual};
 
 /// Layer norm of `x` over its last axis: y = gamma (x - mean) / sqrt(var + epsilon) + beta.
 ///
@@ -64,7 +68,9 @@ pub fn try_layer_norm<const D: usize>(
     beta: impl Into<Option<Tensor<1>>>,
     epsilon: f64,
 ) -> Result<Tensor<D>, Error> {
-    apply(Operator { kind: Kind::Layer, eps: epsilon }, x, gamma.into(), beta.into())
+    let params = [gamma.into(), beta.into()];
+    expect_parameters(&x, &params)?;
+    apply(Operator::new(Kind::Layer(Layer), epsilon), x, params)
 }
 
 /// Configuration of a [`LayerNorm`]: that of `burn::nn`, field by field.
@@ -151,6 +157,49 @@ impl LayerNorm {
         expect_features(d_model, &input)?;
         try_layer_norm(input, gamma, self.beta.as_ref().map(|beta| beta.val()), self.epsilon)
     }
+
+    /// The norm of `input + residual`, and that sum, as `(y, sum)`: [`add_layer_norm`](crate::add_layer_norm), in one pass.
+    ///
+    /// # Shapes
+    /// - input, residual, and the outputs: `[..., d_model]`
+    ///
+    /// # Panics
+    /// Where [`LayerNorm::try_forward_add`] gives an error, with its message.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use layernorm_burn::LayerNormConfig;
+    ///
+    /// let device = Device::flex();
+    /// let norm = LayerNormConfig::new(2).init(&device);
+    /// let (branch, stream) = (Tensor::<2>::ones([1, 2], &device), Tensor::<2>::from_data([[1.0, 3.0]], &device));
+    /// let (y, stream) = norm.forward_add(branch, stream);
+    /// assert_eq!(stream.clone().into_data(), [[2.0f32, 4.0]].into());
+    /// assert_eq!(y.into_data(), norm.forward(stream).into_data());
+    /// ```
+    #[track_caller]
+    pub fn forward_add<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        residual: Tensor<D>,
+    ) -> (Tensor<D>, Tensor<D>) {
+        or_panic(self.try_forward_add(input, residual))
+    }
+
+    /// [`LayerNorm::forward_add`], with an error where that panics.
+    ///
+    /// # Errors
+    /// [`Error::Features`] if the last axis of `input` is not `d_model`; else as [`try_add_layer_norm`](crate::try_add_layer_norm).
+    pub fn try_forward_add<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        residual: Tensor<D>,
+    ) -> Result<(Tensor<D>, Tensor<D>), Error> {
+        let gamma = self.gamma.val();
+        let [d_model] = gamma.dims();
+        expect_features(d_model, &input)?;
+        try_add_layer_norm(input, residual, gamma, self.beta.as_ref().map(|beta| beta.val()), self.epsilon)
+    }
 }
 
 impl ModuleDisplay for LayerNorm {
@@ -168,69 +217,55 @@ impl ModuleDisplay for LayerNorm {
     }
 }
 
-#[track_caller]
-pub(crate) fn or_panic<V>(result: Result<V, Error>) -> V {
-    result.unwrap_or_else(|error| panic!("{error}"))
-}
-
-#[track_caller]
-pub(crate) fn expect_epsilon(epsilon: f64) {
-    assert!(
-        epsilon >= 0.0 && epsilon.is_finite(),
-        "epsilon is {epsilon}: it must be finite and not negative"
-    );
-}
-
 /// The kernels of [`mod@layernorm`]. Saved are three columns: m, c and rstd.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Layer;
 
-impl<T: Real> Kernels<T> for Layer {
-    fn features(&self, shape: &[usize]) -> usize {
-        shape.last().copied().unwrap_or(1)
+impl<E: Element, P: Companion<E>> Kernels<E, P> for Layer {
+    fn row(&self, shape: &[usize]) -> usize {
+        last(shape)
     }
 
-    fn columns(&self) -> usize {
-        3
+    fn saved(&self, shape: &[usize]) -> usize {
+        3 * rows_of(shape)
     }
 
-    fn forward(
-        &self,
-        x: Source<'_, T>,
-        params: Params<'_, T>,
-        saved: Option<&mut [T]>,
-        run: Run,
-    ) -> Result<(), layernorm::Error> {
-        let saved = saved.map(|saved| {
-            let rows = saved.len() / 3;
-            let (m, rest) = saved.split_at_mut(rows);
-            let (c, rstd) = rest.split_at_mut(rows);
-            StatsMut { m, c, rstd }
-        });
-        match x {
-            Source::Apart(x, y) => layernorm::layer_norm(x, params, y, saved, run),
-            Source::InPlace(x) => layernorm::layer_norm_in_place(x, params, saved, run),
+    fn forward(&self, call: Forward<'_, E, P>) -> Result<(), layernorm::Error> {
+        let Forward { shape, x, residual, params, saved, run, .. } = call;
+        let (row, saved) = (last(shape), saved.map(columns_mut));
+        let residual = residual.map(|residual| residual.rows(row)).transpose()?;
+        match (x.rows(row)?, residual) {
+            (SourceRows::Apart(x, y), Some(SourceRows::Apart(residual, out))) => {
+                let residual = Residual { residual, out, branch: Branch::default() };
+                layernorm::add_layer_norm(x, residual, params, y, saved, run)
+            }
+            (SourceRows::InPlace(x), Some(SourceRows::InPlace(residual))) => {
+                layernorm::add_layer_norm_in_place(x, residual, Branch::default(), params, saved, run)
+            }
+            (SourceRows::Apart(x, y), None) => layernorm::layer_norm(x, params, y, saved, run),
+            (SourceRows::InPlace(x), None) => layernorm::layer_norm_in_place(x, params, saved, run),
+            _ => unreachable!("x and what is added to it lie alike"),
         }
     }
 
-    fn backward(&self, call: Backward<'_, T>) -> Result<(), layernorm::Error> {
-        let Backward { x, dy, params, saved, gradients, run } = call;
-        let (m, rest) = saved.split_at(saved.len() / 3);
-        let (c, rstd) = rest.split_at(saved.len() / 3);
-        let saved = Some(StatsRef { m, c, rstd });
-        match dy {
-            Upstream::Apart(dy, dx) => {
-                let gradients = Gradients { dx, params: gradients };
+    fn backward(&self, call: Backward<'_, E, P>) -> Result<(), layernorm::Error> {
+        let Backward { shape, x, dy, params, saved, gradients, run, .. } = call;
+        let (row, saved, of_params) = (last(shape), Some(columns(saved)), wanted(gradients));
+        let x = x.rows(row)?;
+        match dy.rows(row)? {
+            UpstreamRows::Apart(dy, dx) => {
+                let gradients = Gradients { dx, params: of_params };
                 layernorm::layer_norm_backward(x, dy, params, saved, gradients, run)
             }
-            Upstream::InPlace(dy) => {
-                layernorm::layer_norm_backward_in_place(x, dy, params, saved, gradients, run)
+            UpstreamRows::InPlace(dy) => {
+                layernorm::layer_norm_backward_in_place(x, dy, params, saved, of_params, run)
             }
         }
     }
 }
 
 /// x_hat from Burn's operations. The mean is taken twice, so that large means leave small deviations intact.
-pub(crate) fn compose<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
+pub(crate) fn x_hat<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
     let centred = x.clone() - x.mean_dim(D - 1);
     let centred = centred.clone() - centred.mean_dim(D - 1);
     let variance = centred.clone().square().mean_dim(D - 1);

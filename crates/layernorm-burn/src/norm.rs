@@ -6,14 +6,17 @@
 //!
 //! and they differ in what makes x_hat of x. Each has its formula in its own file.
 
+use crate::Error;
 use crate::affine::Affine;
-use crate::apply::expect_features;
+use crate::apply::{expect_epsilon, expect_features, or_panic};
 use crate::batch_norm::{BatchMode, Running, RunningStatistics};
-use crate::layer_norm::{expect_epsilon, layer_norm, or_panic};
-use crate::rms_norm::rms_norm;
-use crate::scale_norm::scale_norm;
-use crate::{affine::affine, apply::widened};
-use crate::{group_norm::group_norm, instance_norm::instance_norm, partial_rms_norm::partial_rms_norm};
+use crate::channels::expect_same_channels;
+use crate::group_norm::try_group_norm;
+use crate::instance_norm::try_instance_norm;
+use crate::layer_norm::try_layer_norm;
+use crate::partial_rms_norm::try_partial_rms_norm;
+use crate::rms_norm::try_rms_norm;
+use crate::scale_norm::of_length;
 use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
@@ -30,25 +33,25 @@ use burn::tensor::{Device, Tensor};
 pub enum NormKind {
     /// y = x: no statistics, no parameters.
     None,
-    /// [`layer_norm`](crate::layer_norm()), by our kernels.
+    /// [`layer_norm`](crate::layer_norm()).
     Layer,
-    /// [`rms_norm`](crate::rms_norm()), by our kernels.
+    /// [`rms_norm`](crate::rms_norm()).
     Rms,
-    /// [`partial_rms_norm`](crate::partial_rms_norm()), composed from Burn's operations.
+    /// [`partial_rms_norm`](crate::partial_rms_norm()).
     PartialRms {
         /// The share of the features that the mean square is taken of, rounded down to whole ones.
         share: f64,
     },
-    /// [`batch_norm`](crate::batch_norm()) with running statistics, composed around the layer norm's kernels.
+    /// [`batch_norm`](crate::batch_norm()) with running statistics.
     Batch,
-    /// [`group_norm`](crate::group_norm()), composed around the layer norm's kernels.
+    /// [`group_norm`](crate::group_norm()).
     Group {
         /// How many groups the channels are split into.
         groups: usize,
     },
-    /// [`instance_norm`](crate::instance_norm()), composed around the layer norm's kernels.
+    /// [`instance_norm`](crate::instance_norm()).
     Instance,
-    /// [`scale_norm`](crate::scale_norm()), composed from Burn's operations.
+    /// [`scale_norm`](crate::scale_norm()).
     Scale,
     /// [`weight_norm`](crate::weight_norm()), for a [`NormLinear`](crate::NormLinear) only: it normalises weights.
     Weight,
@@ -286,54 +289,46 @@ impl Norm {
     /// ```
     #[track_caller]
     pub fn forward_at<const D: usize>(&self, x: Tensor<D>, t: usize) -> Tensor<D> {
-        self.expect_fit(&x);
+        or_panic(self.try_forward_at(x, t))
+    }
+
+    /// [`Norm::forward_at`], with an error where that panics; at time step 0 it is [`Norm::forward`].
+    ///
+    /// # Errors
+    /// [`Error::Features`] or [`Error::OtherChannels`] if `x` has other features or channels; else as the function of its
+    /// kind.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use layernorm_burn::{Error, NormConfig};
+    ///
+    /// let device = Device::flex();
+    /// let norm = NormConfig::group(2).init(4, &device);
+    /// let error = norm.try_forward_at(Tensor::<2>::ones([2, 3], &device), 0).unwrap_err();
+    /// assert_eq!(error, Error::OtherChannels { channels: 4, x: vec![2, 3] });
+    /// ```
+    pub fn try_forward_at<const D: usize>(&self, x: Tensor<D>, t: usize) -> Result<Tensor<D>, Error> {
+        match self.kind {
+            NormKind::None => return Ok(x),
+            kind if kind.is_by_row() => expect_features(self.features, &x)?,
+            _ => expect_same_channels(self.features, &x)?,
+        }
         let epsilon = self.epsilon;
         let [gamma, beta] = [&self.gamma, &self.beta].map(|p| p.as_ref().map(|p| p.val()));
         match self.kind {
-            NormKind::None | NormKind::Weight => x,
-            NormKind::Layer => layer_norm(x, gamma, beta, epsilon),
-            NormKind::Rms => rms_norm(x, gamma, beta, epsilon),
+            NormKind::None | NormKind::Weight => Ok(x),
+            NormKind::Layer => try_layer_norm(x, gamma, beta, epsilon),
+            NormKind::Rms => try_rms_norm(x, gamma, beta, epsilon),
             NormKind::PartialRms { share } => {
-                partial_rms_norm(x, seen(share, self.features), gamma, beta, epsilon)
+                try_partial_rms_norm(x, seen(share, self.features), gamma, beta, epsilon)
             }
             NormKind::Batch => {
                 let running = &self.running[t.min(self.running.len() - 1)];
-                self.batch(x, running, gamma, beta)
+                running.kept().norm(x, [gamma, beta], self.mode, epsilon)
             }
-            NormKind::Group { groups } => group_norm(x, groups, gamma, beta, epsilon),
-            NormKind::Instance => instance_norm(x, gamma, beta, epsilon),
-            NormKind::Scale => {
-                let axis = D - 1;
-                affine(scale_norm(x, gamma, epsilon), axis, None, beta)
-            }
-        }
-    }
-
-    #[track_caller]
-    fn batch<const D: usize>(
-        &self,
-        x: Tensor<D>,
-        running: &RunningStatistics,
-        gamma: Option<Tensor<1>>,
-        beta: Option<Tensor<1>>,
-    ) -> Tensor<D> {
-        let constant = self.mode == BatchMode::Frozen;
-        let [gamma, beta] = [gamma, beta].map(|p| p.map(|p| if constant { p.detach() } else { p }));
-        widened(x, |x| affine(running.x_hat(x, self.mode, self.epsilon), 1, gamma, beta))
-    }
-
-    #[track_caller]
-    fn expect_fit<const D: usize>(&self, x: &Tensor<D>) {
-        match self.kind {
-            NormKind::None => {}
-            kind if kind.is_by_row() => or_panic(expect_features(self.features, x)),
-            _ => assert!(
-                D >= 2 && x.dims()[1] == self.features,
-                "the norm has {} channels and x has shape {:?}: axis 1 of x must be {}",
-                self.features,
-                x.dims(),
-                self.features
-            ),
+            NormKind::Group { groups } => try_group_norm(x, groups, gamma, beta, epsilon),
+            NormKind::Instance => try_instance_norm(x, gamma, beta, epsilon),
+            NormKind::Scale => of_length(x, [gamma, beta], epsilon),
         }
     }
 }

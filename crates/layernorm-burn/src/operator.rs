@@ -1,8 +1,16 @@
 //! A norm with kernels, as a value that travels to the backend, and what each brings there.
 
-use crate::{layer_norm::Layer, rms_norm::Rms};
+use crate::adaptive_norm::Adaptive;
+use crate::batch_norm::Batch;
+use crate::compose::Along;
+use crate::group_norm::Groups;
+use crate::layer_norm::Layer;
+use crate::memory::Block;
+use crate::qk_norm::Heads;
+use crate::rms_norm::Rms;
+use crate::weight_norm::Weight;
 use burn::tensor::Tensor;
-use layernorm::{ParamGradients, Params, Real, Rows, RowsMut, Run};
+use layernorm::{Companion, Element, Error, ParamGradients, Params, Rows, RowsMut, Run, StatsMut, StatsRef};
 
 /// Which norm, and its constant.
 #[derive(Debug, Clone, Copy)]
@@ -14,37 +22,55 @@ pub(crate) struct Operator {
 /// The norms. A new one is a variant here, and a file that says what it does.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
-    Layer,
-    Rms,
+    Layer(Layer),
+    Rms(Rms),
+    Heads(Heads),
+    Groups(Groups),
+    Batch(Batch),
+    Weight(Weight),
+    Adaptive(Adaptive),
 }
 
 impl Operator {
-    /// Its kernels on slices of `T`.
-    pub(crate) fn kernels<T: Real>(self) -> &'static dyn Kernels<T> {
-        match self.kind {
-            Kind::Layer => &Layer,
-            Kind::Rms => &Rms,
+    pub(crate) fn new(kind: Kind, eps: f64) -> Self {
+        Self { kind, eps }
+    }
+
+    /// Its kernels on elements `E` beside parameters `P`.
+    pub(crate) fn kernels<E: Element, P: Companion<E>>(&self) -> &dyn Kernels<E, P> {
+        match &self.kind {
+            Kind::Layer(norm) => norm,
+            Kind::Rms(norm) => norm,
+            Kind::Heads(norm) => norm,
+            Kind::Groups(norm) => norm,
+            Kind::Batch(norm) => norm,
+            Kind::Weight(norm) => norm,
+            Kind::Adaptive(norm) => norm,
         }
     }
 
-    /// The same from Burn's operations, for devices that the kernels cannot reach.
-    pub(crate) fn compose<const D: usize>(
-        self,
-        x: Tensor<D>,
-        gamma: Option<Tensor<1>>,
-        beta: Option<Tensor<1>>,
-    ) -> Tensor<D> {
-        let x_hat = match self.kind {
-            Kind::Layer => crate::layer_norm::compose(x, self.eps),
-            Kind::Rms => crate::rms_norm::compose(x, self.eps),
-        };
-        let scaled = match gamma {
-            Some(gamma) => x_hat * gamma.unsqueeze(),
-            None => x_hat,
-        };
-        match beta {
-            Some(beta) => scaled + beta.unsqueeze(),
-            None => scaled,
+    /// x_hat from Burn's operations, for devices that the kernels cannot reach. By running statistics, where they are
+    /// there.
+    pub(crate) fn x_hat<const D: usize>(&self, x: Tensor<D>, running: Option<&[Tensor<1>; 2]>) -> Tensor<D> {
+        match (self.kind, running) {
+            (Kind::Layer(_), _) => crate::layer_norm::x_hat(x, self.eps),
+            (Kind::Rms(norm), _) => norm.x_hat(x, self.eps),
+            (Kind::Heads(norm), _) => norm.x_hat(x, self.eps),
+            (Kind::Groups(norm), _) => norm.x_hat(x, self.eps),
+            (Kind::Batch(norm), running) => norm.x_hat(x, running, self.eps),
+            (Kind::Weight(norm), _) => norm.x_hat(x),
+            (Kind::Adaptive(norm), _) => norm.x_hat(x, self.eps),
+        }
+    }
+
+    /// What a parameter is said to lie along.
+    pub(crate) fn along(&self) -> Along {
+        match self.kind {
+            Kind::Layer(_) | Kind::Rms(_) => Along::Last,
+            Kind::Heads(_) => Along::Heads,
+            Kind::Groups(_) | Kind::Batch(_) => Along::Axis(1),
+            Kind::Weight(Weight { axis }) => Along::Axis(axis),
+            Kind::Adaptive(_) => Along::Samples,
         }
     }
 }
@@ -58,120 +84,138 @@ pub(crate) fn divide_by_deviation<const D: usize>(x: Tensor<D>, variance: Tensor
     x * rstd.mask_fill(nothing, 0.0)
 }
 
-/// The kernels of a norm. Every error is found before anything is written.
-pub(crate) trait Kernels<T: Real> {
-    /// Length of a row of a tensor of this shape: what is normalised together.
-    fn features(&self, shape: &[usize]) -> usize;
+/// The kernels of a norm, and what they ask of memory. Every error is found before anything is written.
+pub(crate) trait Kernels<E: Element, P: Companion<E>> {
+    /// Numbers of a tensor of this shape that must lie side by side.
+    fn row(&self, shape: &[usize]) -> usize;
 
-    /// How many statistics a row has for the backward pass. They are saved as that many columns.
-    fn columns(&self) -> usize;
+    /// May there be gaps between rows?
+    fn takes_gaps(&self) -> bool {
+        true
+    }
 
-    /// y, and the statistics where they are asked for.
-    fn forward(
-        &self,
-        x: Source<'_, T>,
-        params: Params<'_, T>,
-        saved: Option<&mut [T]>,
-        run: Run,
-    ) -> Result<(), layernorm::Error>;
+    /// May y be written over x, and dx over dy?
+    fn takes_one_memory(&self) -> bool {
+        true
+    }
+
+    /// How many numbers are saved for the backward pass.
+    fn saved(&self, shape: &[usize]) -> usize;
+
+    /// y, and what else the call has room for.
+    fn forward(&self, call: Forward<'_, E, P>) -> Result<(), Error>;
 
     /// The gradients of x and the parameters.
-    fn backward(&self, call: Backward<'_, T>) -> Result<(), layernorm::Error>;
+    fn backward(&self, call: Backward<'_, E, P>) -> Result<(), Error>;
 }
 
-/// The rows of x, and where y goes.
-pub(crate) enum Source<'a, T> {
-    /// Into memory of its own.
-    Apart(Rows<'a, T>, RowsMut<'a, T>),
-    /// Over x.
-    InPlace(RowsMut<'a, T>),
-}
-
-/// The rows of dy, and where dx goes.
-pub(crate) enum Upstream<'a, T> {
-    /// Into memory of its own, if anybody wants it.
-    Apart(Rows<'a, T>, Option<RowsMut<'a, T>>),
-    /// Over dy.
-    InPlace(RowsMut<'a, T>),
-}
-
-/// What a backward pass works on.
-pub(crate) struct Backward<'a, T> {
-    pub(crate) x: Rows<'a, T>,
-    pub(crate) dy: Upstream<'a, T>,
-    pub(crate) params: Params<'a, T>,
-    /// The statistics, as `forward` saved them.
-    pub(crate) saved: &'a [T],
-    pub(crate) gradients: Option<ParamGradients<'a, T>>,
+/// What a forward pass works on.
+pub(crate) struct Forward<'a, E: Element, P> {
+    /// Of x.
+    pub(crate) shape: &'a [usize],
+    pub(crate) x: Source<'a, E>,
+    /// What is added to x before, and where the sum goes: over it if y goes over x.
+    pub(crate) residual: Option<Source<'a, E>>,
+    pub(crate) params: Params<'a, P>,
+    /// Running mean and variance, which training moves.
+    pub(crate) running: Option<[&'a mut [E::Acc]; 2]>,
+    pub(crate) saved: Option<&'a mut [E::Acc]>,
     pub(crate) run: Run,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::{Kind, Operator};
-    use crate::apply::apply;
-    use burn::tensor::{DType, Device, Tensor, TensorData};
+/// Where the numbers of a tensor are, and where those made of them go, which lie without gaps.
+pub(crate) enum Source<'a, E> {
+    /// Into memory of its own.
+    Apart(Block<'a, E>, &'a mut [E]),
+    /// Over what is read.
+    InPlace(&'a mut [E]),
+}
 
-    fn leaf<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
-        let len: usize = shape.iter().product();
-        let values = (0..len).map(|i| (i as f64 * 1.7).sin() + 0.1 * i as f64).collect();
-        let data = TensorData::new::<f64, _>(values, shape);
-        Tensor::from_data(data, (device, DType::F64)).require_grad()
+/// The same as rows.
+pub(crate) enum SourceRows<'a, E> {
+    Apart(Rows<'a, E>, RowsMut<'a, E>),
+    InPlace(RowsMut<'a, E>),
+}
+
+impl<'a, E> Source<'a, E> {
+    /// In rows of so many numbers.
+    pub(crate) fn rows(self, row: usize) -> Result<SourceRows<'a, E>, Error> {
+        Ok(match self {
+            Self::Apart(x, y) => SourceRows::Apart(x.rows(row)?, RowsMut::new(y, row)?),
+            Self::InPlace(x) => SourceRows::InPlace(RowsMut::new(x, row)?),
+        })
     }
+}
 
-    /// y, dx, dgamma, dbeta of a norm on new leaves.
-    fn results(norm: Operator, composed: bool) -> [Vec<f64>; 4] {
-        let device = Device::flex().autodiff();
-        let x = leaf([3, 2, 5], &device);
-        let [gamma, beta] = [(); 2].map(|()| leaf([5], &device));
-        let affine = (Some(gamma.clone()), Some(beta.clone()));
-        let y = if composed {
-            norm.compose(x.clone(), affine.0, affine.1)
-        } else {
-            apply(norm, x.clone(), affine.0, affine.1).expect("it fits")
-        };
-        let gradients = y.clone().tanh().sum().backward();
-        [
-            y.into_data(),
-            x.grad(&gradients).expect("dx").into_data(),
-            gamma.grad(&gradients).expect("dgamma").into_data(),
-            beta.grad(&gradients).expect("dbeta").into_data(),
-        ]
-        .map(|data| data.try_into_vec().expect("f64"))
-    }
+/// What a backward pass works on.
+pub(crate) struct Backward<'a, E: Element, P> {
+    /// Of x.
+    pub(crate) shape: &'a [usize],
+    pub(crate) x: Block<'a, E>,
+    pub(crate) dy: Upstream<'a, E>,
+    pub(crate) params: Params<'a, P>,
+    /// Running mean and variance, if the forward pass was given them.
+    pub(crate) running: Option<[&'a [E::Acc]; 2]>,
+    /// The statistics, as the forward pass saved them.
+    pub(crate) saved: &'a [E::Acc],
+    pub(crate) gradients: ParamGradients<'a, E::Acc>,
+    pub(crate) run: Run,
+}
 
-    #[test]
-    fn composed_agrees_with_the_kernels() {
-        for kind in [Kind::Layer, Kind::Rms] {
-            let norm = Operator { kind, eps: 1e-5 };
-            for (by_burn, by_kernels) in results(norm, true).iter().zip(results(norm, false)) {
-                assert_eq!(by_burn.len(), by_kernels.len());
-                for (a, b) in by_burn.iter().zip(by_kernels) {
-                    assert!((a - b).abs() <= 1e-12 * (1.0 + b.abs()), "{kind:?}: {a} and {b}");
-                }
+/// dy, and where dx goes.
+pub(crate) enum Upstream<'a, E> {
+    /// Into memory of its own, if anybody wants it.
+    Apart(Block<'a, E>, Option<&'a mut [E]>),
+    /// Over dy.
+    InPlace(&'a mut [E]),
+}
+
+/// The same as rows.
+pub(crate) enum UpstreamRows<'a, E> {
+    Apart(Rows<'a, E>, Option<RowsMut<'a, E>>),
+    InPlace(RowsMut<'a, E>),
+}
+
+impl<'a, E> Upstream<'a, E> {
+    /// In rows of so many numbers.
+    pub(crate) fn rows(self, row: usize) -> Result<UpstreamRows<'a, E>, Error> {
+        Ok(match self {
+            Self::Apart(dy, dx) => {
+                let dx = dx.map(|dx| RowsMut::new(dx, row)).transpose()?;
+                UpstreamRows::Apart(dy.rows(row)?, dx)
             }
-        }
+            Self::InPlace(dy) => UpstreamRows::InPlace(RowsMut::new(dy, row)?),
+        })
     }
+}
 
-    #[test]
-    fn composed_keeps_small_deviations_from_large_means() {
-        let x = Tensor::<2>::from_data([[40000.0, 40001.0, 40002.0, 40003.0]], &Device::flex());
-        let y = Operator { kind: Kind::Layer, eps: 1e-5 }.compose(x, None, None);
-        let y: Vec<f32> = y.into_data().try_into_vec().expect("f32");
-        for (got, deviation) in y.into_iter().zip([-1.5, -0.5, 0.5, 1.5]) {
-            assert!((f64::from(got) - deviation / 1.25001f64.sqrt()).abs() < 1e-6, "{got}");
-        }
-    }
+/// The gradients of parameters, if one is wanted.
+pub(crate) fn wanted<T>(of: ParamGradients<'_, T>) -> Option<ParamGradients<'_, T>> {
+    Some(of).filter(|of| of.dweight.is_some() || of.dbias.is_some())
+}
 
-    #[test]
-    fn composed_is_0_where_nothing_varies_at_eps_0() {
-        for kind in [Kind::Layer, Kind::Rms] {
-            let x = Tensor::<2>::zeros([2, 3], &Device::flex().autodiff()).require_grad();
-            let y = Operator { kind, eps: 0.0 }.compose(x.clone(), None, None);
-            assert_eq!(y.to_data(), TensorData::from([[0.0f32; 3]; 2]));
-            let dx = x.grad(&(y.clone() + y).tanh().sum().backward()).expect("dx");
-            let dx: Vec<f32> = dx.into_data().try_into_vec().expect("f32");
-            assert!(dx.iter().all(|dx| *dx == 0.0), "{kind:?}: {dx:?}");
-        }
-    }
+/// The length of the last axis: a row of the norms by row.
+pub(crate) fn last(shape: &[usize]) -> usize {
+    shape.last().copied().unwrap_or(1)
+}
+
+/// How many rows of the last axis there are.
+pub(crate) fn rows_of(shape: &[usize]) -> usize {
+    shape.iter().product::<usize>().checked_div(last(shape)).unwrap_or(0)
+}
+
+/// Three columns of statistics in the memory for what is saved.
+pub(crate) fn columns_mut<T>(saved: &mut [T]) -> StatsMut<'_, T> {
+    let rows = saved.len() / 3;
+    let (m, rest) = saved.split_at_mut(rows);
+    let (c, rstd) = rest.split_at_mut(rows);
+    StatsMut { m, c, rstd }
+}
+
+/// And back.
+pub(crate) fn columns<T>(saved: &[T]) -> StatsRef<'_, T> {
+    let rows = saved.len() / 3;
+    let (m, rest) = saved.split_at(rows);
+    let (c, rstd) = rest.split_at(rows);
+    StatsRef { m, c, rstd }
 }

@@ -4,33 +4,41 @@ use crate::operator::Operator;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
-/// The operation that Burn dispatches. `x` is f32 or f64, the parameters of the same type, and every shape fits.
+/// The operation that Burn dispatches. `x` is f32, f64, f16 or bf16, the parameters of that type or f32 beside halves, and
+/// every shape fits.
 ///
 /// A backend that is not listed here panics in Burn's dispatch, so `apply` sends it nothing.
 #[backend_extension(Flex, Autodiff)]
 pub(crate) trait NormOps: Backend {
-    /// y, of the shape of x.
+    /// y, of the shape of x, and what becomes of what is beside it. Gradients reach x, the parameters and a residual.
     fn norm(
         norm: Operator,
         x: FloatTensor<Self>,
         #[extension_type] params: Params<Self>,
-    ) -> FloatTensor<Self>;
+        #[extension_type] beside: Beside<Self>,
+    ) -> (FloatTensor<Self>, Beside<Self>);
 }
 
 /// The fused kernels of a backend without autodiff: all that `autodiff` needs to record a norm.
 pub(crate) trait NormKernels: Backend {
-    /// y.
-    fn forward(norm: Operator, x: FloatTensor<Self>, params: &Params<Self>) -> FloatTensor<Self>;
-
-    /// y, and what the backward pass needs to know of each row.
-    fn forward_saving(
+    /// y; and what the backward pass needs to know of x, if it is to be saved.
+    fn forward(
         norm: Operator,
         x: FloatTensor<Self>,
         params: &Params<Self>,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+        beside: Beside<Self>,
+        save: bool,
+    ) -> Output<Self>;
 
     /// The gradients of x, gamma and beta, in one call.
     fn backward(norm: Operator, call: BackwardCall<Self>) -> Inputs<Option<FloatTensor<Self>>>;
+}
+
+/// What a forward pass gives.
+pub(crate) struct Output<B: Backend> {
+    pub(crate) y: FloatTensor<B>,
+    pub(crate) beside: Beside<B>,
+    pub(crate) saved: Option<FloatTensor<B>>,
 }
 
 /// What a backward pass is given.
@@ -38,6 +46,8 @@ pub(crate) struct BackwardCall<B: Backend> {
     pub(crate) x: FloatTensor<B>,
     pub(crate) dy: FloatTensor<B>,
     pub(crate) params: Params<B>,
+    /// As the forward pass was given them.
+    pub(crate) running: Option<[FloatTensor<B>; 2]>,
     pub(crate) saved: FloatTensor<B>,
     /// Which gradients somebody waits for.
     pub(crate) wanted: Inputs<bool>,
@@ -49,6 +59,16 @@ pub(crate) struct Inputs<V> {
     pub(crate) x: V,
     pub(crate) gamma: V,
     pub(crate) beta: V,
+}
+
+/// What a call takes beside x and its parameters, and gives back as it has become.
+#[derive(Debug, Clone, ExtensionType)]
+pub(crate) enum Beside<B: Backend> {
+    Nothing,
+    /// What is added to x before it is normalised; becomes the sum.
+    Residual(FloatTensor<B>),
+    /// Running mean and variance, in the type that x is computed in; become those after the batch, in training.
+    Running(FloatTensor<B>, FloatTensor<B>),
 }
 
 /// gamma and beta, where they are there. (Burn's dispatch has no notion of an optional input tensor, but it

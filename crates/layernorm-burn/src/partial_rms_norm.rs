@@ -3,13 +3,12 @@
 //! ```text
 //! y = gamma x / sqrt(sum over j < k of x_j^2 / k + epsilon) + beta        for all features, k of which are looked at
 //! ```
-//!
-//! Composed from Burn's operations; kernels follow. The squares of `x` must fit its type.
 
-use crate::affine::affine;
-use crate::apply::widened;
-use crate::operator::divide_by_deviation;
-use burn::tensor::{Tensor, s};
+use crate::Error;
+use crate::apply::{apply, expect_parameters, or_panic};
+use crate::operator::{Kind, Operator};
+use crate::rms_norm::Rms;
+use burn::tensor::Tensor;
 
 /// RMS norm of `x` over its last axis, with the mean square of its first `first` features.
 ///
@@ -17,8 +16,10 @@ use burn::tensor::{Tensor, s};
 /// - `gamma`, `beta`: a tensor of `[features]`, of `[1]` (one for all features), or `None` (1 and 0);
 /// - the result has the shape and the type of `x`. The authors take a sixteenth of the features.
 ///
+/// As a module it is [`NormConfig::partial_rms`](crate::NormConfig::partial_rms).
+///
 /// # Panics
-/// If `first` is not within 1 to the number of features, or if a parameter doesn't fit.
+/// Where [`try_partial_rms_norm`] gives an error, with its message.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -35,16 +36,34 @@ pub fn partial_rms_norm<const D: usize>(
     beta: impl Into<Option<Tensor<1>>>,
     epsilon: f64,
 ) -> Tensor<D> {
-    let (gamma, beta) = (gamma.into(), beta.into());
-    let features = x.dims()[D - 1];
-    assert!(
-        (1..=features).contains(&first),
-        "the mean square of the first {first} features, and x has shape {:?}: it must be 1 to {features}",
-        x.dims()
-    );
-    widened(x, |x| {
-        let seen = x.clone().slice_dim(D - 1, s![0..first]);
-        let mean_square = seen.square().mean_dim(D - 1);
-        affine(divide_by_deviation(x, mean_square, epsilon), D - 1, gamma, beta)
-    })
+    or_panic(try_partial_rms_norm(x, first, gamma, beta, epsilon))
+}
+
+/// [`partial_rms_norm`], with an error where that panics.
+///
+/// # Errors
+/// [`Error::First`] if `first` is not within 1 to the number of features; else as
+/// [`try_rms_norm`](crate::try_rms_norm).
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use layernorm_burn::{Error, try_partial_rms_norm};
+///
+/// let error = try_partial_rms_norm(Tensor::<2>::zeros([1, 3], &Device::flex()), 4, None, None, 0.0).unwrap_err();
+/// assert_eq!(error, Error::First { first: 4, features: 3, x: vec![1, 3] });
+/// ```
+pub fn try_partial_rms_norm<const D: usize>(
+    x: Tensor<D>,
+    first: usize,
+    gamma: impl Into<Option<Tensor<1>>>,
+    beta: impl Into<Option<Tensor<1>>>,
+    epsilon: f64,
+) -> Result<Tensor<D>, Error> {
+    let params = [gamma.into(), beta.into()];
+    expect_parameters(&x, &params)?;
+    let features = x.dims().last().copied().unwrap_or(1);
+    if !(1..=features).contains(&first) {
+        return Err(Error::First { first, features, x: x.dims().to_vec() });
+    }
+    apply(Operator::new(Kind::Rms(Rms { first: Some(first) }), epsilon), x, params)
 }

@@ -5,13 +5,16 @@
 //! ```
 
 use crate::Error;
-use crate::apply::{apply, expect_features};
-use crate::layer_norm::{expect_epsilon, or_panic};
-use crate::operator::{Backward, Kernels, Kind, Operator, Source, Upstream, divide_by_deviation};
+use crate::add_norm::try_add_rms_norm;
+use crate::apply::{apply, expect_epsilon, expect_features, expect_parameters, or_panic};
+use crate::operator::{
+    Backward, Forward, Kernels, Kind, Operator, SourceRows, UpstreamRows, divide_by_deviation, last, rows_of,
+    wanted,
+};
 use burn::config::Config;
 use burn::module::{Content, DisplaySettings, Initializer, Module, ModuleDisplay, Param};
-use burn::tensor::{Device, Tensor};
-use layernorm::{Gradients, Params, Real, Run};
+use burn::tensor::{Device, Tensor, s};
+use layernorm::{Branch, Companion, Element, Gradients, Params, Residual, RmsParams};
 
 /// RMS norm of `x` over its last axis: y = gamma x / sqrt(mean(x^2) + epsilon) + beta.
 ///
@@ -64,7 +67,9 @@ pub fn try_rms_norm<const D: usize>(
     beta: impl Into<Option<Tensor<1>>>,
     epsilon: f64,
 ) -> Result<Tensor<D>, Error> {
-    apply(Operator { kind: Kind::Rms, eps: epsilon }, x, gamma.into(), beta.into())
+    let params = [gamma.into(), beta.into()];
+    expect_parameters(&x, &params)?;
+    apply(Operator::new(Kind::Rms(Rms { first: None }), epsilon), x, params)
 }
 
 /// Configuration of an [`RmsNorm`]: that of `burn::nn`, field by field.
@@ -142,6 +147,49 @@ impl RmsNorm {
         expect_features(d_model, &input)?;
         try_rms_norm(input, gamma, None, self.epsilon)
     }
+
+    /// The norm of `input + residual`, and that sum, as `(y, sum)`: [`add_rms_norm`](crate::add_rms_norm), in one pass.
+    ///
+    /// # Shapes
+    /// - input, residual, and the outputs: `[..., d_model]`
+    ///
+    /// # Panics
+    /// Where [`RmsNorm::try_forward_add`] gives an error, with its message.
+    ///
+    /// ```
+    /// use burn::tensor::{Device, Tensor};
+    /// use layernorm_burn::RmsNormConfig;
+    ///
+    /// let device = Device::flex();
+    /// let norm = RmsNormConfig::new(2).init(&device);
+    /// let (branch, stream) = (Tensor::<2>::ones([1, 2], &device), Tensor::<2>::from_data([[1.0, 3.0]], &device));
+    /// let (y, stream) = norm.forward_add(branch, stream);
+    /// assert_eq!(stream.clone().into_data(), [[2.0f32, 4.0]].into());
+    /// assert_eq!(y.into_data(), norm.forward(stream).into_data());
+    /// ```
+    #[track_caller]
+    pub fn forward_add<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        residual: Tensor<D>,
+    ) -> (Tensor<D>, Tensor<D>) {
+        or_panic(self.try_forward_add(input, residual))
+    }
+
+    /// [`RmsNorm::forward_add`], with an error where that panics.
+    ///
+    /// # Errors
+    /// [`Error::Features`] if the last axis of `input` is not `d_model`; else as [`try_add_rms_norm`](crate::try_add_rms_norm).
+    pub fn try_forward_add<const D: usize>(
+        &self,
+        input: Tensor<D>,
+        residual: Tensor<D>,
+    ) -> Result<(Tensor<D>, Tensor<D>), Error> {
+        let gamma = self.gamma.val();
+        let [d_model] = gamma.dims();
+        expect_features(d_model, &input)?;
+        try_add_rms_norm(input, residual, gamma, None, self.epsilon)
+    }
 }
 
 impl ModuleDisplay for RmsNorm {
@@ -155,47 +203,69 @@ impl ModuleDisplay for RmsNorm {
     }
 }
 
-/// The kernels of [`mod@layernorm`]. Saved is one column: rstd.
-pub(crate) struct Rms;
+/// The kernels of [`layernorm::rms_norm`](mod@layernorm). Saved is one column, rstd.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rms {
+    /// The mean square is that of the first so many features, if not of all.
+    pub(crate) first: Option<usize>,
+}
 
-impl<T: Real> Kernels<T> for Rms {
-    fn features(&self, shape: &[usize]) -> usize {
-        shape.last().copied().unwrap_or(1)
+impl Rms {
+    fn params<'a, P>(self, params: Params<'a, P>) -> RmsParams<'a, P> {
+        RmsParams { partial: self.first, ..params.into() }
     }
 
-    fn columns(&self) -> usize {
-        1
-    }
-
-    fn forward(
-        &self,
-        x: Source<'_, T>,
-        params: Params<'_, T>,
-        saved: Option<&mut [T]>,
-        run: Run,
-    ) -> Result<(), layernorm::Error> {
-        match x {
-            Source::Apart(x, y) => layernorm::rms_norm(x, params, y, saved, run),
-            Source::InPlace(x) => layernorm::rms_norm_in_place(x, params, saved, run),
-        }
-    }
-
-    fn backward(&self, call: Backward<'_, T>) -> Result<(), layernorm::Error> {
-        let Backward { x, dy, params, saved, gradients, run } = call;
-        match dy {
-            Upstream::Apart(dy, dx) => {
-                let gradients = Gradients { dx, params: gradients };
-                layernorm::rms_norm_backward(x, dy, params, Some(saved), gradients, run)
-            }
-            Upstream::InPlace(dy) => {
-                layernorm::rms_norm_backward_in_place(x, dy, params, Some(saved), gradients, run)
-            }
-        }
+    /// x_hat from Burn's operations.
+    pub(crate) fn x_hat<const D: usize>(self, x: Tensor<D>, eps: f64) -> Tensor<D> {
+        let seen = match self.first {
+            Some(first) => x.clone().slice_dim(D - 1, s![0..first]),
+            None => x.clone(),
+        };
+        divide_by_deviation(x, seen.square().mean_dim(D - 1), eps)
     }
 }
 
-/// x_hat from Burn's operations.
-pub(crate) fn compose<const D: usize>(x: Tensor<D>, eps: f64) -> Tensor<D> {
-    let mean_square = x.clone().square().mean_dim(D - 1);
-    divide_by_deviation(x, mean_square, eps)
+impl<E: Element, P: Companion<E>> Kernels<E, P> for Rms {
+    fn row(&self, shape: &[usize]) -> usize {
+        last(shape)
+    }
+
+    fn saved(&self, shape: &[usize]) -> usize {
+        rows_of(shape)
+    }
+
+    fn forward(&self, call: Forward<'_, E, P>) -> Result<(), layernorm::Error> {
+        let Forward { shape, x, residual, params, saved, run, .. } = call;
+        let row = last(shape);
+        let residual = residual.map(|residual| residual.rows(row)).transpose()?;
+        match (x.rows(row)?, residual) {
+            (SourceRows::Apart(x, y), Some(SourceRows::Apart(residual, out))) => {
+                let residual = Residual { residual, out, branch: Branch::default() };
+                layernorm::add_rms_norm(x, residual, params, y, saved, run)
+            }
+            (SourceRows::InPlace(x), Some(SourceRows::InPlace(residual))) => {
+                layernorm::add_rms_norm_in_place(x, residual, Branch::default(), params, saved, run)
+            }
+            (SourceRows::Apart(x, y), None) => layernorm::rms_norm(x, self.params(params), y, saved, run),
+            (SourceRows::InPlace(x), None) => {
+                layernorm::rms_norm_in_place(x, self.params(params), saved, run)
+            }
+            _ => unreachable!("x and what is added to it lie alike"),
+        }
+    }
+
+    fn backward(&self, call: Backward<'_, E, P>) -> Result<(), layernorm::Error> {
+        let Backward { shape, x, dy, params, saved, gradients, run, .. } = call;
+        let (row, params, of_params) = (last(shape), self.params(params), wanted(gradients));
+        let x = x.rows(row)?;
+        match dy.rows(row)? {
+            UpstreamRows::Apart(dy, dx) => {
+                let gradients = Gradients { dx, params: of_params };
+                layernorm::rms_norm_backward(x, dy, params, Some(saved), gradients, run)
+            }
+            UpstreamRows::InPlace(dy) => {
+                layernorm::rms_norm_backward_in_place(x, dy, params, Some(saved), of_params, run)
+            }
+        }
+    }
 }

@@ -47,7 +47,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 /// How many tensors' worth of memory `work` allocates on this thread.
-fn tensors_allocated<V>(work: impl FnOnce() -> V) -> usize {
+pub(crate) fn tensors_allocated<V>(work: impl FnOnce() -> V) -> usize {
     let before = BIG_BLOCKS.get();
     drop(work());
     BIG_BLOCKS.get() - before

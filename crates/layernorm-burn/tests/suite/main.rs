@@ -1,10 +1,15 @@
 //! One binary, because each would link Burn again. A file for each promise.
 
 mod autodiff;
+mod batch_norm;
 mod bits;
+mod checkpoints;
+mod conformance;
 mod copies;
 mod errors;
+mod family;
 mod gradients;
+mod kernels;
 mod norms;
 mod pytorch;
 mod records;

@@ -50,6 +50,55 @@ fn rms_norm_both_ways() {
     assert_eq!(bits(back.gamma.val()), gamma);
 }
 
+/// A module of channels moves from one crate to the other and back with its parameters.
+macro_rules! both_ways {
+    ($test:ident, $config:ident, $($argument:expr),*) => {
+        #[test]
+        fn $test() {
+            let device = Device::flex();
+            let theirs = || burn::nn::$config::new($($argument),*).init(&device);
+            let ours = || layernorm_burn::$config::new($($argument),*).init(&device);
+            assert_eq!(ours().to_string(), theirs().to_string());
+            let mut from = theirs();
+            (from.gamma, from.beta) = (vector(1, &device).into(), vector(2, &device).into());
+            let there = moved(from.clone(), ours());
+            assert_eq!(tensors(&there), tensors(&from));
+            assert_eq!(tensors(&moved(there, theirs())), tensors(&from));
+            let text = burn::nn::$config::new($($argument),*).to_string();
+            let config = layernorm_burn::$config::load_binary(text.as_bytes()).expect("their text");
+            assert_eq!(config.to_string(), text);
+        }
+    };
+}
+
+/// The bits of every tensor of a module.
+fn tensors(module: &impl Module) -> Vec<Vec<u32>> {
+    struct Visitor(Vec<Vec<u32>>);
+    impl burn::module::ModuleVisitor for Visitor {
+        fn visit_float<const D: usize>(&mut self, parameter: &Param<Tensor<D>>) {
+            self.0.push(bits(parameter.val()));
+        }
+    }
+    let mut visitor = Visitor(Vec::new());
+    module.visit(&mut visitor);
+    visitor.0
+}
+
+both_ways!(group_norm_both_ways, GroupNormConfig, 3, 6);
+both_ways!(instance_norm_both_ways, InstanceNormConfig, 6);
+both_ways!(batch_norm_both_ways, BatchNormConfig, 6);
+
+#[test]
+fn running_statistics_go_along() {
+    let device = Device::flex().autodiff();
+    let theirs = burn::nn::BatchNormConfig::new(6).init(&device);
+    theirs.forward(tensor::<2>([8, 6], 1, &device, DType::F32));
+    let theirs = theirs.valid();
+    let ours = moved(theirs.clone(), layernorm_burn::BatchNormConfig::new(6).init(&Device::flex()));
+    assert_eq!(bits(ours.running_mean.value()), bits(theirs.running_mean.value()));
+    assert_eq!(bits(ours.running_var.value()), bits(theirs.running_var.value()));
+}
+
 #[test]
 fn a_record_with_a_bias_does_not_load_without() {
     let device = Device::flex();
