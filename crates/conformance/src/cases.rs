@@ -22,7 +22,7 @@ const ROWS: &[&[usize]] = &[
     &[2, 4099],
 ];
 
-/// Enough work for several threads, and an output that a kernel writes past the cache, if it may: 2 MiB in halves, too.
+/// Enough work for several threads.
 const LARGE: &[usize] = &[1050, 1000];
 
 /// Tokens, heads and numbers of a head.

@@ -27,13 +27,14 @@
 //! # Files
 //! `case.rs` is what a framework is given, `outputs.rs` what it gives back, `backend.rs` how it is asked and `report.rs` what
 //! came of it. `cases.rs` is the list, of numbers that `data.rs` makes; `expected/` asks the kernels; `number.rs` has
-//! the types and what "the same bits" means.
+//! the types and what "the same bits" means. `migrating.rs` reads the table of docs/migrating.md for tests.
 
 mod backend;
 mod case;
 mod cases;
 mod data;
 mod expected;
+pub mod migrating;
 mod number;
 mod outputs;
 mod report;
@@ -45,3 +46,8 @@ pub use data::Data;
 pub use number::{Float, Number, same_bits};
 pub use outputs::{Name, Outputs, Values};
 pub use report::Report;
+
+/// The code of the repository's README.md, run as a test: here, because the file is not in the package of the kernels.
+#[doc = include_str!("../../../README.md")]
+#[cfg(doctest)]
+struct Readme;

@@ -13,8 +13,8 @@ use serde::Serialize;
 use crate::console;
 use crate::error::Error;
 use crate::operators::{
-    Extent, Flag, How, Kind, Mode, Number, Operator, Options, Order, Problem, Slot, Tensors, Types, Wide,
-    WideResidual, by_name, with,
+    Asked, Extent, How, Kind, Number, Operator, Problem, Slot, Tensors, Types, Wide, WideResidual, by_name,
+    with,
 };
 
 /// The arguments of `layernorm apply`.
@@ -29,25 +29,8 @@ pub struct ApplyArgs {
     /// File to write; it appears only when everything went well
     #[arg(long, value_name = "OUT.safetensors")]
     pub output: PathBuf,
-    /// Added to the variance or mean square under the root; what a length is at least [default: what is usual]
-    #[arg(long, allow_hyphen_values = true)]
-    pub eps: Option<f64>,
-    /// The first of the axes that are normalised together, to the last; for weight_norm the axis of units [default: -1,
-    /// the last; for weight_norm 0]
-    #[arg(long, value_name = "K", allow_hyphen_values = true)]
-    pub axis: Option<i64>,
-    /// Groups that the channels are divided into [default: 32]
-    #[arg(long, value_name = "G")]
-    pub groups: Option<usize>,
-    /// Which statistics batch norm takes [default: train]
-    #[arg(long, value_enum)]
-    pub mode: Option<Mode>,
-    /// Where the channels lie [default: nchw]
-    #[arg(long, value_enum)]
-    pub layout: Option<Order>,
-    /// How much of the batch goes into the running statistics [default: 0.1]
-    #[arg(long, value_name = "M", allow_hyphen_values = true)]
-    pub momentum: Option<f64>,
+    #[command(flatten)]
+    asked: Asked,
     /// Instruction set; changes the speed, never a bit [default: the widest here]
     #[arg(long, value_parser = crate::cli::level())]
     pub level: Option<Level>,
@@ -104,36 +87,6 @@ pub fn run(arguments: &ApplyArgs) -> Result<(), Error> {
     console::print(&format!("{name}: {formula}\n{table}written to {}", applied.output.display()))
 }
 
-impl ApplyArgs {
-    /// What is asked for, and what is usual.
-    fn options(&self) -> Result<Options, Error> {
-        let Operator { name, flags, eps, .. } = *self.operator;
-        for flag in Flag::ALL {
-            let given = match flag {
-                Flag::Eps => self.eps.is_some(),
-                Flag::Axis => self.axis.is_some(),
-                Flag::Groups => self.groups.is_some(),
-                Flag::Mode => self.mode.is_some(),
-                Flag::Layout => self.layout.is_some(),
-                Flag::Momentum => self.momentum.is_some(),
-            };
-            if given && !flags.contains(&flag) {
-                let flags = flags.iter().map(|flag| flag.name()).collect();
-                return Err(Error::Flag { operator: name, flag: flag.name(), flags });
-            }
-        }
-        let usual = Options::default();
-        Ok(Options {
-            eps: self.eps.unwrap_or(eps),
-            axis: self.axis,
-            groups: self.groups.unwrap_or(usual.groups),
-            mode: self.mode.unwrap_or(usual.mode),
-            order: self.layout.unwrap_or(usual.order),
-            momentum: self.momentum.unwrap_or(usual.momentum),
-        })
-    }
-}
-
 fn apply(arguments: &ApplyArgs) -> Result<Applied, Error> {
     let bytes = std::fs::read(&arguments.input).map_err(Error::io(&arguments.input))?;
     let unsound = |source| Error::Safetensors { path: arguments.input.clone(), source };
@@ -141,7 +94,7 @@ fn apply(arguments: &ApplyArgs) -> Result<Applied, Error> {
         File { tensors: SafeTensors::deserialize(&bytes).map_err(unsound)?, operator: arguments.operator };
     let input = arguments.operator.input();
     let x = file.get(input).ok_or_else(|| file.missing(input))?;
-    let problem = Problem::new(arguments.operator, x.shape(), arguments.options()?)?;
+    let problem = Problem::new(arguments.operator, x.shape(), arguments.asked.options(arguments.operator)?)?;
     let level = arguments.level.map_or(Run::default(), |level| Run::default().with_level(level));
     let wide = |kind| file.kept_in_f32(kind);
     let tensors = match x.dtype() {
@@ -244,6 +197,9 @@ impl File<'_> {
             Kind::A if x == Dtype::F64 => (found == Dtype::F64, "f64".to_owned()),
             Kind::A => (found == Dtype::F32, "f32".to_owned()),
             Kind::I => (matches!(found, Dtype::I32 | Dtype::I64), "i32 or i64".to_owned()),
+            Kind::B => (matches!(found, Dtype::BOOL | Dtype::U8), "bool or u8".to_owned()),
+            // Written, never read.
+            Kind::S | Kind::Int8 | Kind::E4m3 | Kind::E5m2 => (false, "no input".to_owned()),
         };
         if !fits {
             return Err(Error::Dtype { name: slot.name(), found: words(found), expected });
@@ -258,7 +214,10 @@ impl File<'_> {
                 (entry.is_some(), format!("any number of entries of shape {:?}", &dims[1..]))
             }
             _ if extent.can_be_shared() => {
-                (view.shape() == dims || single, format!("{dims:?} or a single number"))
+                let shapes = problem.shapes(extent);
+                let listed: Vec<String> = shapes.iter().map(|dims| format!("{dims:?}")).collect();
+                let fits = single || shapes.iter().any(|dims| view.shape() == dims);
+                (fits, format!("{} or a single number", listed.join(" or ")))
             }
             _ => (view.shape() == dims, format!("{dims:?}")),
         };
@@ -298,6 +257,7 @@ fn read<T: Types>(tensors: &mut Tensors<T>, slot: Slot, view: &TensorView<'_>) -
         Dtype::F32 => tensors.fill(slot, of(bytes, |b| f32::from_le_bytes(b).into())),
         Dtype::F16 => tensors.fill(slot, of(bytes, |b| f16::from_le_bytes(b).into())),
         Dtype::BF16 => tensors.fill(slot, of(bytes, |b| bf16::from_le_bytes(b).into())),
+        Dtype::BOOL | Dtype::U8 => tensors.fill(slot, bytes.iter().map(|&byte| byte.into())),
         integers => {
             let indices: Vec<i64> = match integers {
                 Dtype::I32 => bytes.as_chunks().0.iter().map(|&b| i32::from_le_bytes(b).into()).collect(),

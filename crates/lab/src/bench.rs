@@ -2,6 +2,7 @@
 
 mod copy;
 mod time;
+mod traffic;
 
 use std::hint::black_box;
 use std::sync::atomic::AtomicBool;
@@ -15,10 +16,11 @@ use layernorm::{Level, Run, Threads};
 use crate::console;
 use crate::error::Error;
 use crate::operators::{
-    self, Extent, How, Operator, Options, Problem, Signature, Slot, Structure, Tensors, Types, by_name,
+    self, Extent, How, Operator, Options, Problem, Slot, Structure, Tensors, Types, by_name,
 };
 use crate::report::model::{BenchRow, BenchSummary};
 use copy::{Way, Word};
+use traffic::{Traffic, copy_tensors};
 
 /// Matrices, from one row to far beyond the caches.
 const SHAPES: &[&[usize]] = &[
@@ -45,6 +47,10 @@ const MODULATED: &[&[usize]] =
 /// Pictures, channels first.
 const PICTURES: &[&[usize]] = &[&[1, 64, 8, 8], &[32, 64, 56, 56], &[32, 2048, 7, 7], &[32, 320, 64, 64]];
 
+/// Tokens of heads of numbers: queries, and keys that several queries share.
+const HEADS: &[&[usize]] =
+    &[&[1, 32, 128], &[512, 32, 128], &[8192, 8, 128], &[8192, 32, 128], &[32768, 12, 64]];
+
 /// Those that the tour takes.
 const QUICK: &[&[usize]] = &[&[1, 768], &[512, 768], &[200_000, 64], &[8192, 1024], &[2048, 4096]];
 
@@ -57,7 +63,8 @@ const PLAIN: [&str; 2] = ["layer_norm", "rms_norm"];
 A norm reads its input once and writes its output once, so nothing can be faster than a copy of the same bytes. Each
 line says how long a call takes beside the best such copy, both measured in turns in the same run on the same memory;
 medians of the rounds. A ratio of 1.10 is 10% above that floor. The copy reads as many arrays as the pass does (forward
-mostly one; backward two, x and dy), merges them by exclusive or, and writes as many. It is the best of memcpy, of a
+mostly one; backward two, x and dy), merges them by exclusive or, and writes as many; beside outputs in eight bits it
+moves as many bytes. It is the best of memcpy, of a
 loop through the cache, and of a loop whose stores bypass it.
 
 Backward passes use saved statistics and give all gradients. GB/s counts the bytes of the arrays as large as x.
@@ -199,10 +206,11 @@ fn shapes(operator: &Operator, arguments: &BenchArgs) -> Vec<Vec<usize>> {
     }
     let own: &[&[&[usize]]] = match operator.structure {
         Structure::Samples => &[MODULATED],
-        Structure::Groups | Structure::Channels | Structure::Batch => &[PICTURES],
+        Structure::Heads => &[HEADS],
+        Structure::Axes | Structure::Groups | Structure::Channels | Structure::Batch => &[PICTURES],
         Structure::Rows if arguments.quick => &[QUICK],
         Structure::Rows if PLAIN.contains(&operator.name) => &[SHAPES, LARGE],
-        Structure::Rows | Structure::Units => &[SHAPES],
+        Structure::Rows | Structure::Lines | Structure::Units => &[SHAPES],
     };
     own.concat().into_iter().map(<[usize]>::to_vec).collect()
 }
@@ -270,6 +278,10 @@ impl<'a> Bench<'a> {
         let mut tensors = tensors::<T>(operator, &problem)?;
         let mut rows = Vec::new();
         for &direction in &self.directions {
+            if direction == Direction::Backward && operator.output_gradient().is_none() {
+                bar.inc(self.threads.len() as u64);
+                continue;
+            }
             // A forward pass that is not followed by a backward one saves nothing.
             match direction {
                 Direction::Forward if operator.able.unsaved => {
@@ -312,39 +324,37 @@ impl Job<'_> {
         };
         let threads = if self.threads == 1 { Threads::One } else { Threads::Pool };
         let how = How { run: self.bench.run.with_threads(threads), ..How::default() };
-        let [reads, writes] = traffic(operator, signature, tensors);
+        let Traffic { reads, writes, bytes, spare } = Traffic::new(operator, signature, tensors);
         let copies = self.copies(&reads, &writes, problem.len(Extent::Whole) * size_of::<T::E>());
 
         // Calls and copies share the tensors, so they take turns by index.
-        let shared = std::cell::RefCell::new((tensors, Ok(())));
+        let shared = std::cell::RefCell::new((tensors, spare, Ok(())));
         let mut call = || {
-            let (tensors, result) = &mut *shared.borrow_mut();
+            let (tensors, _, result) = &mut *shared.borrow_mut();
             *result = result.clone().and(pass(problem, &how, black_box(tensors)));
         };
         let mut copying: Vec<Box<dyn FnMut() + '_>> = copies
             .iter()
             .map(|&(way, parts)| {
                 let (shared, reads, writes) = (&shared, &reads, &writes);
-                Box::new(move || copy_tensors(way, shared.borrow_mut().0, [reads, writes], parts))
-                    as Box<dyn FnMut()>
+                Box::new(move || {
+                    let (tensors, spare, _) = &mut *shared.borrow_mut();
+                    copy_tensors(way, tensors, [reads, writes], spare, parts);
+                }) as Box<dyn FnMut()>
             })
             .collect();
         let mut work: Vec<&mut dyn FnMut()> = vec![&mut call];
         work.extend(copying.iter_mut().map(|copy| &mut **copy as &mut dyn FnMut()));
         let times = time::interleaved(&mut work, rounds, self.bench.stop)?;
         drop(copying);
-        shared.into_inner().1?;
+        shared.into_inner().2?;
         let ways: Vec<Way> = copies.iter().map(|(way, _)| *way).collect();
-        Ok(self.row::<T>(
-            &times,
-            &ways,
-            (reads.len() + writes.len()) * problem.len(Extent::Whole) * size_of::<T::E>(),
-        ))
+        Ok(self.row::<T>(&times, &ways, bytes))
     }
 
     /// The copies that may be the best: split over all threads, and, where little is to do, in one.
     fn copies(&self, reads: &[Slot], writes: &[Slot], bytes: usize) -> Vec<(Way, usize)> {
-        let ways = Way::ALL.into_iter().filter(|way| way.fits(reads.len(), writes.len()));
+        let ways = Way::ALL.into_iter().filter(|way| way.fits(reads.len(), writes.len().max(1)));
         let parts: &[usize] = match self.threads {
             1 => &[1],
             threads if bytes <= 4 << 20 => &[1, threads],
@@ -373,34 +383,6 @@ impl Job<'_> {
             ratio: best.map_or(f64::NAN, |(copy, _)| time::median(&ratios(copy))),
             copy: best.map_or("", |(_, way)| way.name()).into(),
             place: self.bench.place(bytes).into(),
-        }
-    }
-}
-
-/// The tensors as large as x that a pass reads, and those that it writes.
-fn traffic<T: Types>(operator: &Operator, signature: &Signature, tensors: &Tensors<T>) -> [Vec<Slot>; 2] {
-    let large = |slot: &Slot| (operator.extent)(*slot) == Extent::Whole && tensors.get(*slot).is_some();
-    let of = |slots: &[Slot]| slots.iter().copied().filter(large).collect::<Vec<_>>();
-    [of(&[signature.needs, signature.takes].concat()), of(signature.writes)]
-}
-
-fn copy_tensors<T: Types<E: Word>>(
-    way: Way,
-    tensors: &mut Tensors<T>,
-    [reads, writes]: [&[Slot]; 2],
-    parts: usize,
-) {
-    // The outputs are taken out for the time of the copy: then they can be written while the inputs are read.
-    let mut outputs: Vec<Vec<T::E>> = writes
-        .iter()
-        .map(|&slot| tensors.of_elements(slot).and_then(Option::take).unwrap_or_default())
-        .collect();
-    let inputs: Vec<&[T::E]> = reads.iter().map(|&slot| tensors.elements(slot).unwrap_or_default()).collect();
-    let mut targets: Vec<&mut [T::E]> = outputs.iter_mut().map(Vec::as_mut_slice).collect();
-    copy::copy(way, black_box(&inputs), black_box(&mut targets), parts);
-    for (&slot, output) in writes.iter().zip(outputs) {
-        if let Some(place) = tensors.of_elements(slot) {
-            *place = Some(output);
         }
     }
 }

@@ -24,6 +24,9 @@ pub use show::show;
 /// Random rows of a thorough check.
 const RANDOM_ROWS: u64 = 10_000_000;
 
+/// Odd, and like no other number: multiples of it are scattered over all numbers.
+const SCATTER: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// The arguments of `layernorm check`.
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_long_help = "\
@@ -39,8 +42,9 @@ table shows the worst and what is allowed. Halves may err by half the distance t
   dx       16 rstd max|weight dy| max(1, |x_hat|)
   dweight  (16 + log2 rows) sum |dy| max(1, |x_hat|)
   dbias    (8 + log2 rows) sum |dy|
-scale, shift, gate and the like as the weight and bias that they are. Asked for everything, a quick check divides the
-rows among the operators; asked for one or two, it takes them all. Rows are normal, uniform, lognormal, Cauchy, one-hot, ramps and random walks, with means up to 1e5 standard
+scale, shift, gate and the like as the weight and bias that they are. What is made of y (SiLU of it, y in eight bits) may
+err by what y may, carried through. Options are varied with the rows. Asked for everything, a quick check divides the
+rows among the operators, a thorough one its random rows; asked for one or two, they take them all. Rows are normal, uniform, lognormal, Cauchy, one-hot, ramps and random walks, with means up to 1e5 standard
 deviations; rows that broke other libraries; rows at the ends of the type's range, and constant ones.
 
 Bits. What must not change a bit is varied, and results are compared bit by bit.
@@ -51,11 +55,18 @@ Nothing is written. Exit status: 0 everything held, 1 something did not, 2 bad u
 Examples:
   layernorm check
   layernorm check --operators rms_norm --level avx2
-  layernorm check --thorough --json > check.json")]
+  layernorm check --thorough --json > check.json
+  layernorm check --thorough --errors --rows 100000 --operators qk_norm,lp_norm")]
 pub struct CheckArgs {
     /// 10 million random rows, longer rows, more of everything: some minutes
     #[arg(long)]
     pub thorough: bool,
+    /// So many random rows instead
+    #[arg(long, value_name = "N", requires = "thorough")]
+    pub rows: Option<u64>,
+    /// Judge errors alone, not bits
+    #[arg(long)]
+    pub errors: bool,
     /// Only these operators, separated by commas
     #[arg(long, value_delimiter = ',', value_name = "OP", value_parser = by_name())]
     pub operators: Vec<&'static Operator>,
@@ -81,11 +92,16 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    /// Does an operator, by its place in the list, take number `index` of what there is to do? A quick check of many
-    /// operators divides it among them.
-    fn takes(&self, operator: usize, index: usize) -> bool {
-        let share = if self.thorough { 1 } else { self.operators.len().div_ceil(2) };
-        index % share == operator % share
+    /// Into how many parts work is divided among many operators: each piece is done by two of them.
+    fn shares(&self) -> usize {
+        self.operators.len().div_ceil(2)
+    }
+
+    /// Does an operator, by its place in the list, take number `index` of the work? Scattered, so that no operator meets
+    /// the same lengths alone, or the same options.
+    fn takes(&self, operator: usize, index: u32) -> bool {
+        let scattered = u64::from(index).wrapping_mul(SCATTER) >> 32;
+        scattered % self.shares() as u64 == (operator % self.shares()) as u64
     }
 }
 
@@ -139,7 +155,7 @@ pub fn run(arguments: &CheckArgs, stop: &AtomicBool) -> Result<CheckSummary, Err
         seed: arguments.seed,
         stop,
     };
-    let bar = console::progress(bits::steps(&checker), "check");
+    let bar = console::progress(if arguments.errors { 0 } else { bits::steps(&checker) }, "check");
     let mut findings = errors::run::<f32>(&checker, &bar)?.merge(errors::run::<f64>(&checker, &bar)?);
     findings =
         findings.merge(errors::run::<f16>(&checker, &bar)?).merge(errors::run::<bf16>(&checker, &bar)?);
@@ -148,7 +164,8 @@ pub fn run(arguments: &CheckArgs, stop: &AtomicBool) -> Result<CheckSummary, Err
     findings = findings.merge(errors::run::<WideResidual<f16>>(&checker, &bar)?);
     findings = findings.merge(errors::run::<WideResidual<bf16>>(&checker, &bar)?);
     if checker.thorough {
-        findings = findings.merge(errors::random_rows(&checker, RANDOM_ROWS, &bar)?);
+        findings =
+            findings.merge(errors::random_rows(&checker, arguments.rows.unwrap_or(RANDOM_ROWS), &bar)?);
     }
     let levels = findings.levels;
     let mut bits = vec![BitCase {
@@ -156,7 +173,9 @@ pub fn run(arguments: &CheckArgs, stop: &AtomicBool) -> Result<CheckSummary, Err
         cases: levels.cases,
         differing: levels.differing,
     }];
-    bits.extend(bits::run(&checker, &bar)?);
+    if !arguments.errors {
+        bits.extend(bits::run(&checker, &bar)?);
+    }
     bar.finish_and_clear();
     let errors = findings.worst.into_report();
     let kept = errors.iter().all(|error| error.worst <= error.bound);
@@ -197,6 +216,12 @@ fn command_line(arguments: &CheckArgs) -> String {
     let mut command = "layernorm check".to_owned();
     if arguments.thorough {
         command += " --thorough";
+    }
+    if let Some(rows) = arguments.rows {
+        command += &format!(" --rows {rows}");
+    }
+    if arguments.errors {
+        command += " --errors";
     }
     if !arguments.operators.is_empty() {
         let names: Vec<&str> = arguments.operators.iter().map(|operator| operator.name).collect();

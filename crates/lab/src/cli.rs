@@ -85,6 +85,14 @@ residuals have x's type, or f32 beside f16 and bf16; statistics and gradients of
     dy                shaped as x: then gradients are computed too. So it is with all operators
     written: y as x; mean (layer norm only) and rstd shaped x.shape[..axis];
              with dy also dx as x, dweight and dbias shaped as weight and bias
+    --weight-offset, --partial, --epsilon and --rounding are what models with rms_norm do differently
+  layer_norm_int8, layer_norm_e4m3, layer_norm_e5m2, and rms_norm_...: the same in eight bits, forward alone
+    written: y_int8 (or y_e4m3, y_e5m2) as x, y_scale (f32) shaped x.shape[..axis]: y is about y_scale y_int8
+  layer_norm_axes, rms_norm_axes: over the axes of --over, with parameters along those of --affine
+    valid             as x, bool: which numbers take part in the statistics; may be absent
+    weight, bias      shaped as the axes of --affine. mean and rstd are shaped as x without the axes of --over
+  qk_norm             x ends with heads and their features; weight and bias are shaped [features] or [heads, features], both
+                      alike, or are one number for all; --norm says by what heads are measured
   add_layer_norm, add_rms_norm: y = norm(residual_out), residual_out = residual + mask (x + branch_bias)
     residual          as x; written: residual_out, with dy dresidual and dx
     mask, branch_bias as x, and shaped x.shape[axis..]; may be absent
@@ -96,9 +104,10 @@ residuals have x's type, or f32 beside f16 and bf16; statistics and gradients of
   conditional_layer_norm, conditional_rms_norm: y = weight[index] x_hat + bias[index]
     index             shaped x.shape[..axis], i32 or i64; weight and bias have an entry for each index
   scale_norm          scale, one number; l2_norm has no parameters; both write rnorm, one over the length
+  lp_norm             y alone, and dx: each line along --axis by its length, Euclidean or (--p 1) the sum of magnitudes
   weight_norm         v instead of x, g (one number a unit), dw instead of dy; writes w, dv, dg. --axis is that of units
   mean_variance_norm  y alone, and dx
-  group_norm, instance_norm, batch_norm: x has samples and channels first (--layout nhwc: channels last)
+  group_norm, group_norm_silu, instance_norm, batch_norm: x has samples and channels first (--layout nhwc: channels last)
     weight, bias      one number a channel, or one for all; may be absent. mean and rstd are shaped [samples, groups],
                       for batch_norm [channels]
     running_mean, running_var  of batch_norm, one number a channel: changed in training by PyTorch's formula and written;

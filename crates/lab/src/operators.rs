@@ -5,6 +5,7 @@
 
 mod ada_norm;
 mod add_norm;
+mod axes_norm;
 mod batch_norm;
 mod by_row;
 mod conditional_norm;
@@ -13,11 +14,17 @@ mod gated;
 mod group_norm;
 mod l2_norm;
 mod layer_norm;
+mod lp_norm;
 mod mean_variance_norm;
+mod options;
 mod oracle;
 mod problem;
+mod qk_norm;
+mod quantised;
 mod rms_norm;
 mod scale_norm;
+mod silu;
+mod structure;
 mod tensors;
 mod types;
 mod weight_norm;
@@ -25,8 +32,10 @@ mod weight_norm;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use layernorm::Run;
 
+pub use options::{Asked, Flag, Mode, Options, Order};
 pub use oracle::{Expected, Given};
-pub use problem::{Extent, Flag, Mode, Options, Order, Problem, Structure};
+pub use problem::Problem;
+pub use structure::{Extent, Structure};
 pub(crate) use tensors::with;
 pub use tensors::{Kind, Slot, Tensors, View, differing};
 pub use types::{Acc, Number, Table, Types, Wide, WideResidual};
@@ -35,6 +44,8 @@ pub use types::{Acc, Number, Table, Types, Wide, WideResidual};
 pub const ALL: &[Operator] = &[
     layer_norm::OPERATOR,
     rms_norm::OPERATOR,
+    axes_norm::LAYER,
+    axes_norm::RMS,
     add_norm::LAYER,
     add_norm::RMS,
     ada_norm::LAYER,
@@ -46,11 +57,20 @@ pub const ALL: &[Operator] = &[
     gated::RMS,
     scale_norm::OPERATOR,
     l2_norm::OPERATOR,
+    qk_norm::OPERATOR,
+    lp_norm::OPERATOR,
     weight_norm::OPERATOR,
     mean_variance_norm::OPERATOR,
     group_norm::GROUP,
+    group_norm::GROUP_SILU,
     group_norm::INSTANCE,
     batch_norm::OPERATOR,
+    quantised::LAYER_INT8,
+    quantised::LAYER_E4M3,
+    quantised::LAYER_E5M2,
+    quantised::RMS_INT8,
+    quantised::RMS_E4M3,
+    quantised::RMS_E5M2,
 ];
 
 /// An operator by its name, for the command line.
@@ -75,7 +95,8 @@ pub struct Operator {
     pub eps: f64,
     /// From input to output. What it needs first is the input that gives the others their shapes.
     pub forward: Signature,
-    /// From the output's gradient to the input's. What it needs last is the output's gradient.
+    /// From the output's gradient to the input's. What it needs last is the output's gradient; where it needs nothing
+    /// there is no such pass.
     pub backward: Signature,
     /// How a tensor's shape follows from that of the input.
     pub extent: fn(Slot) -> Extent,
@@ -137,9 +158,9 @@ impl Operator {
         self.forward.needs[0]
     }
 
-    /// The gradient of the output.
-    pub fn output_gradient(&self) -> Slot {
-        self.backward.needs[self.backward.needs.len() - 1]
+    /// The gradient of the output, if there is a backward pass.
+    pub fn output_gradient(&self) -> Option<Slot> {
+        self.backward.needs.last().copied()
     }
 
     /// Everything that comes from the caller, whichever pass reads it; each once.
@@ -180,7 +201,8 @@ impl Operator {
         let updates = if problem.options.mode == Mode::Train { self.forward.updates } else { &[] };
         let writes = self.forward.writes.iter().chain(updates);
         let mut written: Vec<Slot> = writes.copied().filter(|&slot| there(tensors, slot)).collect();
-        if self.backward.needs.iter().all(|&slot| there(tensors, slot)) {
+        let back = self.output_gradient().is_some();
+        if back && self.backward.needs.iter().all(|&slot| there(tensors, slot)) {
             for &slot in self.backward.writes {
                 self.allot(problem, tensors, slot);
             }
@@ -216,6 +238,11 @@ pub struct Signature {
     pub saves: &'static [Slot],
     /// What it changes, in training, where it is given.
     pub updates: &'static [Slot],
+}
+
+impl Signature {
+    /// No pass at all.
+    pub const NONE: Self = Self { needs: &[], takes: &[], writes: &[], saves: &[], updates: &[] };
 }
 
 /// An operator in one combination of types.

@@ -86,7 +86,18 @@ fn every_operator_is_timed_in_every_type() {
         let text = stdout(&output);
         assert_eq!(output.status.code(), Some(0), "{dtype}: {}", stderr(&output));
         assert!(text.contains("3 x 64") && text.contains(dtype) && text.contains("best copy"), "{text}");
-        for operator in ["layer_norm", "add_layer_norm", "ada_layer_norm", "scale_norm", "weight_norm"] {
+        for operator in [
+            "layer_norm",
+            "add_layer_norm",
+            "ada_layer_norm",
+            "scale_norm",
+            "weight_norm",
+            "qk_norm",
+            "lp_norm",
+            "rms_norm_axes",
+            "group_norm_silu",
+            "layer_norm_int8",
+        ] {
             assert!(text.contains(operator), "{operator} in {dtype}: {text}");
         }
     }

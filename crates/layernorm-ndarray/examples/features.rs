@@ -92,7 +92,9 @@ fn show(title: &str, names: &[String], table: &Array2<f64>, along: Axis) {
     let more = lanes.len().saturating_sub(SHOWN);
     for (index, lane) in lanes.enumerate().take(SHOWN) {
         let name = if along == Axis(0) { names[index].clone() } else { format!("row {}", index + 1) };
-        let [mean, spread, least, greatest] = summary(lane);
+        // What is shown as 0 is to have no sign.
+        let shown = |number: f64| if number.abs() < 5e-5 { 0.0 } else { number };
+        let [mean, spread, least, greatest] = summary(lane).map(shown);
         println!("{name:>18} {mean:>12.4} {spread:>12.4} {least:>12.4} {greatest:>12.4}");
     }
     if more > 0 {

@@ -7,6 +7,7 @@ use crate::rows::Place;
 use crate::vector::{LINE, Memory};
 use crate::{Companion, Element, Error, Rows};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 /// A weight or a bias: one number a feature, one for all, or one for each run of features.
 pub(crate) struct Affine<'a, E: Element> {
@@ -110,7 +111,7 @@ impl<'a, E: Element> Affine<'a, E> {
     /// Does a number stand for a run of features? Then [`Affine::of_runs`] has it.
     #[inline(always)]
     pub(crate) fn has_runs(&self) -> bool {
-        self.values.is_some() && self.runs.run > 1
+        self.values.is_some() && self.runs.run > 1 && self.runs.per_row > 1
     }
 
     /// The number of all features, in each lane. It is read in the same way as one a feature, so that one loop serves
@@ -120,13 +121,16 @@ impl<'a, E: Element> Affine<'a, E> {
         Register([self.same; _])
     }
 
-    /// Those of a row, given [`Affine::same`].
+    /// Those of a row, given [`Affine::same`], which they may be read from.
     #[inline(always)]
-    pub(crate) fn of_row(&self, row: usize, same: &Register<E::Acc>) -> Numbers<E> {
+    pub(crate) fn of_row(&self, row: usize, same: &mut Register<E::Acc>) -> Numbers<E> {
+        let nothing = E::Acc::from_f64(-0.0);
         match self.values {
-            None => {
-                let offset = E::Acc::from_f64(-0.0);
-                Numbers { from: Place::wide(same.0.as_ptr()), mask: 0, offset }
+            None => Numbers { from: Place::wide(same.0.as_ptr()), mask: 0, offset: nothing },
+            // The row is one run.
+            Some(_) if self.runs.run > 1 && self.runs.per_row == 1 => {
+                *same = Register([self.number(row, 0); _]);
+                Numbers { from: Place::wide(same.0.as_ptr()), mask: 0, offset: nothing }
             }
             Some(values) => {
                 Numbers { from: self.first_of_row(values, row), mask: usize::MAX, offset: self.offset }
@@ -137,7 +141,7 @@ impl<'a, E: Element> Affine<'a, E> {
     /// Those of a row, by runs. `scratch` is this thread's, and of no other numbers in use.
     #[inline(always)]
     pub(crate) fn of_runs(&self, row: usize, scratch: &mut Scratch<E>) -> RunNumbers<E> {
-        scratch.holds = usize::MAX;
+        scratch.holds = 0..0;
         (scratch.from, scratch.run, scratch.offset) = match self.values {
             None => (Place::wide(&raw const self.same), usize::MAX, E::Acc::from_f64(-0.0)),
             Some(values) => (self.first_of_row(values, row), self.runs.run, self.offset),
@@ -203,8 +207,8 @@ pub(crate) struct RunNumbers<E: Element> {
 pub(crate) struct Scratch<E: Element> {
     /// Filled when it is asked for.
     numbers: MaybeUninit<Register<E::Acc>>,
-    /// The run that all of them are of, if it is one.
-    holds: usize,
+    /// The features whose number they all are.
+    holds: Range<usize>,
     /// The row's numbers, one a run.
     from: Place<E>,
     run: usize,
@@ -214,28 +218,26 @@ pub(crate) struct Scratch<E: Element> {
 impl<E: Element> Scratch<E> {
     pub(crate) fn new() -> Self {
         let (from, offset) = (Place::own(std::ptr::null()), E::Acc::from_f64(-0.0));
-        Self { numbers: MaybeUninit::uninit(), holds: usize::MAX, from, run: 1, offset }
+        Self { numbers: MaybeUninit::uninit(), holds: 0..0, from, run: 1, offset }
     }
 
-    /// Where a register of the numbers of `count` features from `at` on stands.
+    /// Spread the numbers of `count` features from `at` on over a register.
     ///
     /// # Safety
-    /// The scratch lives, was made ready for a row that has these features, and nobody else uses it.
+    /// The scratch was made ready for a row that has these features.
     #[inline(never)]
-    unsafe fn spread(scratch: *mut Self, at: usize, count: usize) -> *const E::Acc {
+    unsafe fn spread(&mut self, at: usize, count: usize) {
+        let Self { numbers, holds, from, run, offset } = self;
+        let (first, last) = (at / *run, (at + count - 1) / *run);
         // SAFETY: the caller's: there is one number a run.
-        unsafe {
-            let Self { numbers, holds, from, run, offset } = &mut *scratch;
-            let (first, last) = (at / *run, (at + count - 1) / *run);
-            if first < last {
-                *holds = usize::MAX;
-                let number = |i: usize| from.number((at + i).min(at + count - 1) / *run).add(*offset);
-                numbers.write(Register(std::array::from_fn(number)));
-            } else if *holds != first {
-                *holds = first;
-                numbers.write(Register([from.number(first).add(*offset); _]));
-            }
-            numbers.as_ptr().cast()
+        let number = |run: usize| unsafe { from.number(run) }.add(*offset);
+        if first < last {
+            *holds = 0..0;
+            let of_feature = |i: usize| number((at + i).min(at + count - 1) / *run);
+            numbers.write(Register(std::array::from_fn(of_feature)));
+        } else {
+            *holds = first.saturating_mul(*run)..(first + 1).saturating_mul(*run);
+            numbers.write(Register([number(first); _]));
         }
     }
 }
@@ -243,8 +245,14 @@ impl<E: Element> Scratch<E> {
 impl<E: Element> Parameters<E> for RunNumbers<E> {
     #[inline(always)]
     unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
-        // SAFETY: the caller's; a register holds what was spread.
-        unsafe { s.load(Scratch::spread(self.scratch, at, count)) }
+        // SAFETY: the caller's: the scratch lives, and nobody else uses it. A register holds what was spread.
+        unsafe {
+            let scratch = &mut *self.scratch;
+            if !(scratch.holds.start <= at && at + count <= scratch.holds.end) {
+                scratch.spread(at, count);
+            }
+            s.load(scratch.numbers.as_ptr().cast())
+        }
     }
 }
 
@@ -267,15 +275,15 @@ mod tests {
 
         #[inline(always)]
         fn run<S: Memory<f16>>(self, s: S) -> Vec<f32> {
-            let (mut read, mut scratch, same) = (vec![], Scratch::new(), self.affine.same());
+            let (mut read, mut scratch, mut same) = (vec![], Scratch::new(), self.affine.same());
             for row in 0..self.rows {
-                let get = |at, count, scratch: &mut _| {
+                let mut get = |at, count, scratch: &mut _| {
                     // SAFETY: a row has these features; what the numbers are taken from lives.
                     unsafe {
                         if self.affine.has_runs() {
                             self.affine.of_runs(row, scratch).get(s, at, count)
                         } else {
-                            self.affine.of_row(row, &same).get(s, at, count)
+                            self.affine.of_row(row, &mut same).get(s, at, count)
                         }
                     }
                 };
@@ -301,6 +309,7 @@ mod tests {
             Runs { run: 5, per_row: 3 },
             Runs { run: 20, per_row: 2 },
             Runs { run: 1, per_row: 7 },
+            Runs { run: 30, per_row: 1 },
         ];
         for (runs, len) in
             runs.into_iter().flat_map(|runs| [0, 1, 2, 4].map(|rows| (runs, rows * runs.per_row)))

@@ -95,11 +95,13 @@ pub(crate) struct Plan {
     rooms: usize,
     room: usize,
     run: usize,
+    /// Outputs of so many bytes are written past the caches.
+    stream_from: usize,
 }
 
 impl Plan {
     fn new<E: Element>(grid: &Grid, masked: bool, first_row: usize, run: Run) -> Result<Self, Error> {
-        let level = run.level()?;
+        let (level, stream_from) = (run.level()?, run.stream_from());
         let Grid { shape, channels, run: positions, last, .. } = *grid;
         let group = if last { channels } else { (GROUP / size_of::<E>()).div_ceil(positions).min(channels) };
         let parts = if last {
@@ -114,7 +116,7 @@ impl Plan {
         let split = Split::new(shape, first_row, if last { parts } else { 1 })?.of_features(group);
         let run = if masked && !last { positions } else { 0 };
         let rooms = if last { 1 } else { parts };
-        Ok(Self { level, parts, group, split, rooms, room: split.room::<E::Acc>()?, run })
+        Ok(Self { level, parts, group, split, rooms, room: split.room::<E::Acc>()?, run, stream_from })
     }
 
     /// The memory of a call: `arrays` numbers a channel, and what each part needs.

@@ -36,10 +36,6 @@ use crate::{Element, Real};
 use std::cmp::Ordering;
 use std::marker::PhantomData;
 
-/// Outputs of this many bytes are written past the cache: they would not stay in it, and a write through
-/// the cache reads its line first.
-pub(crate) const STREAM_FROM: usize = 2 << 20;
-
 /// How far ahead of a pass that reads memory in order to prefetch, in bytes: two pages, because the processor's own
 /// prefetching stops at the end of each.
 const AHEAD: usize = 8192;

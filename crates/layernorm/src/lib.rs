@@ -140,8 +140,3 @@ pub use weight_norm::{
     WeightNorm, WeightNormGradients, WeightNormInit, weight_norm, weight_norm_backward, weight_norm_init,
 };
 pub use workspace::Workspace;
-
-/// The code of README.md, run as a test.
-#[doc = include_str!("../../../README.md")]
-#[cfg(doctest)]
-struct Readme;

@@ -163,8 +163,9 @@ impl Plan {
     /// and `others` are not.
     fn cut<E: Element>(&self, run: Run, whole: bool, gathered: usize, others: usize) -> Cut {
         let parts = threads::parts(run.threads(), self.rows, self.features);
+        let stream_from = run.stream_from();
         if whole {
-            return Cut { parts, rows: self.rows.max(1), tiles: 0, tile: 0, params: 0 };
+            return Cut { parts, rows: self.rows.max(1), tiles: 0, tile: 0, params: 0, stream_from };
         }
         let bytes = self.features.saturating_mul(size_of::<E>()).max(1);
         let gathers = self.stride().is_none();
@@ -182,7 +183,7 @@ impl Plan {
         let same_in_all_rows = self.in_order() && self.params == self.runs.per_row;
         let params = if same_in_all_rows { 0 } else { pad(rows.saturating_mul(self.runs.per_row)) };
         let tile = pad(rows.saturating_mul(self.features).div_ceil(size_of::<E::Acc>() / size_of::<E>()));
-        Cut { parts, rows, tiles: others + if gathers { gathered } else { 0 }, tile, params }
+        Cut { parts, rows, tiles: others + if gathers { gathered } else { 0 }, tile, params, stream_from }
     }
 }
 
@@ -203,6 +204,8 @@ struct Cut {
     tile: usize,
     /// Numbers of a tile's weights, and of its biases, where they are not the same for all rows.
     params: usize,
+    /// Outputs of so many bytes are written past the caches. (A tile is in one.)
+    stream_from: usize,
 }
 
 impl Cut {
@@ -465,6 +468,7 @@ impl<E: Element> OverForward<'_, E> {
                 rounding: Rounding::Once,
                 saved: self.saved.map(|saved| saved.from(rows.start)),
                 add: None,
+                stream_from: usize::MAX,
             }
         }
     }
@@ -622,7 +626,8 @@ impl<E: Element> OverBackward<'_, E> {
                 let call = self.rows(0..plan.rows, of, dx_at(0).map(place), &mut []);
                 let sums = places.map(|sums| sums.every_of(runs.per_row));
                 let sums_of_runs = self.wants_runs().then_some(RunSums { runs, sums });
-                let call = Backward { in_place: self.in_place, sums_of_runs, ..call };
+                let (in_place, stream_from) = (self.in_place, cut.stream_from);
+                let call = Backward { in_place, stream_from, sums_of_runs, ..call };
                 call.part(self.statistics, level, rows, tree);
             }
             return;
@@ -729,6 +734,7 @@ impl<E: Element> OverBackward<'_, E> {
                 rounding: Rounding::Once,
                 saved: None,
                 add: None,
+                stream_from: usize::MAX,
             }
         };
         let done = call.run(self.statistics, Run::default().with_level(level).with_threads(Threads::One));
@@ -763,6 +769,7 @@ impl<E: Element> OverBackward<'_, E> {
                 sums_of_runs: None,
                 only: None,
                 first: 0,
+                stream_from: usize::MAX,
             }
         }
     }

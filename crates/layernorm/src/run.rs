@@ -16,7 +16,12 @@ use crate::{Error, Level};
 pub struct Run {
     level: Option<Level>,
     threads: Threads,
+    stream_from: Option<usize>,
 }
+
+/// Half of a usual last-level cache. Smaller outputs may stay there until they are read, and are written faster: measured
+/// on a Zen 4 with 32 MiB, where a backward pass of 3 MiB takes half the time, and the two ways meet at 16 to 24 MiB.
+const STREAM_FROM: usize = 16 << 20;
 
 /// On which threads a call runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,6 +48,21 @@ impl Run {
         Self { threads, ..self }
     }
 
+    /// The same, with outputs of this many bytes or more written past the caches, which is faster where they would not stay
+    /// there: a write through a cache reads its line first. Default 16 MiB. An output that takes the place of its input is
+    /// in a cache already, and never written past it.
+    ///
+    /// ```
+    /// use layernorm::Run;
+    ///
+    /// let always = Run::default().with_stream_from(0);
+    /// assert_eq!((always.stream_from(), Run::default().stream_from()), (0, 16 << 20));
+    /// ```
+    #[must_use]
+    pub fn with_stream_from(self, bytes: usize) -> Self {
+        Self { stream_from: Some(bytes), ..self }
+    }
+
     /// The level that a call runs at.
     ///
     /// # Errors
@@ -54,5 +74,10 @@ impl Run {
     /// The threads that a call runs on.
     pub fn threads(self) -> Threads {
         self.threads
+    }
+
+    /// From how many bytes on outputs are written past the caches.
+    pub fn stream_from(self) -> usize {
+        self.stream_from.unwrap_or(STREAM_FROM)
     }
 }

@@ -131,46 +131,56 @@ macro_rules! halves {
 }
 
 /// [`Memory`] of a half type for a level without instructions for it: one by one, as the crate `half` converts them.
+/// (In functions of their own, because that is long.)
 /// `$of` and `$to` are the ways from and to an array of as many f32 as a register has.
 macro_rules! halves_one_by_one {
     ($level:ty, $t:ty, $width:literal, $of:ident, $to:ident) => {
-        impl Memory<$t> for $level {
-            #[inline(always)]
-            unsafe fn read(self, from: *const $t) -> Self::V {
-                // SAFETY: the caller's.
-                $of(std::array::from_fn::<f32, $width, _>(|i| unsafe { from.add(i).read() }.to_f32()))
+        const _: () = {
+            #[inline(never)]
+            fn widen(halves: &[$t; $width]) -> [f32; $width] {
+                halves.map(<$t>::to_f32)
             }
-            #[inline(always)]
-            unsafe fn read_first(self, from: *const $t, count: usize) -> Self::V {
-                let mut halves = [<$t>::ZERO; $width];
-                // SAFETY: the caller's for the reads; `count` is less than the width. The array holds a register.
-                unsafe {
-                    halves.as_mut_ptr().copy_from_nonoverlapping(from, count);
-                    self.read(halves.as_ptr())
+
+            #[inline(never)]
+            fn narrow(numbers: &[f32; $width]) -> [$t; $width] {
+                numbers.map(<$t>::from_f32)
+            }
+
+            impl Memory<$t> for $level {
+                #[inline(always)]
+                unsafe fn read(self, from: *const $t) -> Self::V {
+                    // SAFETY: the caller's; an array has its element's alignment.
+                    $of(widen(unsafe { &*from.cast::<[$t; $width]>() }))
+                }
+                #[inline(always)]
+                unsafe fn read_first(self, from: *const $t, count: usize) -> Self::V {
+                    let mut halves = [<$t>::ZERO; $width];
+                    // SAFETY: the caller's for the reads; `count` is less than the width.
+                    unsafe { halves.as_mut_ptr().copy_from_nonoverlapping(from, count) };
+                    $of(widen(&halves))
+                }
+                #[inline(always)]
+                unsafe fn write(self, to: *mut $t, v: Self::V) {
+                    // SAFETY: the caller's; an array has its element's alignment.
+                    unsafe { to.cast::<[$t; $width]>().write(narrow(&$to(v))) };
+                }
+                #[inline(always)]
+                unsafe fn write_first(self, to: *mut $t, v: Self::V, count: usize) {
+                    let halves = narrow(&$to(v));
+                    // SAFETY: the caller's for the writes; `count` is less than the width.
+                    unsafe { to.copy_from_nonoverlapping(halves.as_ptr(), count) };
+                }
+                #[inline(always)]
+                unsafe fn write_past(self, to: *mut $t, v: Self::V) {
+                    // SAFETY: the caller's.
+                    unsafe { self.write(to, v) }
+                }
+                #[inline(always)]
+                fn rounded(self, v: Self::V) -> Self::V {
+                    $of(widen(&narrow(&$to(v))))
                 }
             }
-            #[inline(always)]
-            unsafe fn write(self, to: *mut $t, v: Self::V) {
-                let halves = $to(v).map(<$t>::from_f32);
-                // SAFETY: the caller's.
-                unsafe { to.copy_from_nonoverlapping(halves.as_ptr(), $width) };
-            }
-            #[inline(always)]
-            unsafe fn write_first(self, to: *mut $t, v: Self::V, count: usize) {
-                let halves = $to(v).map(<$t>::from_f32);
-                // SAFETY: the caller's for the writes; `count` is less than the width.
-                unsafe { to.copy_from_nonoverlapping(halves.as_ptr(), count) };
-            }
-            #[inline(always)]
-            unsafe fn write_past(self, to: *mut $t, v: Self::V) {
-                // SAFETY: the caller's.
-                unsafe { self.write(to, v) }
-            }
-            #[inline(always)]
-            fn rounded(self, v: Self::V) -> Self::V {
-                $of($to(v).map(|number| <$t>::from_f32(number).to_f32()))
-            }
-        }
+        };
     };
 }
 

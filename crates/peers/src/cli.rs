@@ -47,7 +47,7 @@ Examples:
   layernorm-peers --operators group_norm --peers torch,onnxruntime"
 )]
 pub struct Cli {
-    /// A few shapes and rounds only: about a minute
+    /// A few shapes and rounds only: some minutes
     #[arg(long)]
     pub quick: bool,
     /// What candle, Burn and ndarray add to our kernels: these as peers, and a table of that

@@ -1,7 +1,7 @@
 //! `layernorm-peers`: our kernels, other libraries and a memory copy, timed in turns in one run on the same numbers.
 //!
-//! `operators.rs` says what can be timed, `peers/` has a file for each library, `rounds.rs` takes the times, `show.rs` and
-//! `overhead.rs` make tables of them, and `document.rs` writes these into a document.
+//! `operators.rs` says what can be timed and `preset.rs` what is, `peers/` has a file for each library, `rounds.rs` takes
+//! the times, `show.rs` and `overhead.rs` make tables of them, and `document.rs` writes these into a document.
 #![allow(unreachable_pub, reason = "in a program, `pub` says what a module offers to the others")]
 
 mod agree;
@@ -22,6 +22,7 @@ mod number;
 mod operators;
 mod overhead;
 mod peers;
+mod preset;
 mod report;
 mod rounds;
 mod run;

@@ -51,8 +51,8 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Who is timed unless others are asked for.
-    pub const USUAL: &[Self] = &[Self::Ours, Self::Candle, Self::Burn, Self::Torch, Self::Onnxruntime];
+    /// Our kernels, and those of other libraries.
+    pub const LIBRARIES: &[Self] = &[Self::Ours, Self::Candle, Self::Burn, Self::Torch, Self::Onnxruntime];
 
     /// Our kernels bare, and through each framework.
     pub const INTEGRATIONS: &[Self] = &[

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Instant, SystemTime};
 
-use clap::ValueEnum;
 use indicatif::ProgressBar;
 use tempfile::TempDir;
 
@@ -18,31 +17,12 @@ use crate::notes::Notes;
 use crate::number::{Dtype, Number};
 use crate::operators::{Case, Direction, Operator};
 use crate::peers::{Job, Peer, Peers, copies};
+use crate::preset::{Preset, preset};
 use crate::report::{BestCopy, Cell, Line, Outcome, Report, Version};
 use crate::rounds::{interleaved, median, ratio};
 use crate::shape::Shape;
 use crate::tensors::Tensors;
 use crate::work::Work;
-
-/// From one row to far beyond the caches, and images.
-const SHAPES: &[&[usize]] = &[
-    &[1, 768],
-    &[8, 768],
-    &[512, 768],
-    &[200_000, 64],
-    &[32_768, 1024],
-    &[2048, 4096],
-    &[16_384, 4096],
-    &[1024, 16_384],
-    &[256, 65_536],
-    &[32, 320, 64, 64],
-];
-
-/// Those of `--quick`.
-const QUICK: &[&[usize]] = &[&[1, 768], &[512, 768], &[2048, 4096], &[2, 320, 32, 32]];
-
-/// Those of `--overhead`: what an integration adds shows where a call is short, and where its output is large.
-const SMALL_AND_LARGE: &[&[usize]] = &[&[1, 768], &[8, 768], &[512, 768], &[4096, 1024]];
 
 /// Measures.
 ///
@@ -50,10 +30,9 @@ const SMALL_AND_LARGE: &[&[usize]] = &[&[1, 768], &[8, 768], &[512, 768], &[4096
 /// Shapes that fit no operator, threads that can't be had, a full disk, or Ctrl-C.
 pub fn run(cli: &Cli, stop: &AtomicBool) -> Result<Report, Error> {
     let start = Instant::now();
-    let load = std::fs::read_to_string("/proc/loadavg").ok();
-    let load = load.and_then(|load| load.split_whitespace().next()?.parse().ok());
-    let cases = cases(cli)?;
-    let setup = Setup::new(cli, stop)?;
+    let (load, preset) = (load(), preset(cli));
+    let cases = cases(cli, &preset)?;
+    let setup = Setup::new(cli, preset, stop)?;
     let dtypes = if cli.dtypes.is_empty() { &[Dtype::F32][..] } else { &cli.dtypes };
     let steps = cases.len() * dtypes.len() * setup.directions.len() * setup.pools.len();
     let bar = console::progress(steps as u64, "peers");
@@ -89,22 +68,22 @@ pub fn run(cli: &Cli, stop: &AtomicBool) -> Result<Report, Error> {
     })
 }
 
+/// How many programs want a processor, in the mean of the last minute, where the system says it.
+fn load() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
+}
+
+/// What was asked for, or what there is otherwise.
+fn or<T: Clone>(asked: &[T], otherwise: &[T]) -> Vec<T> {
+    if asked.is_empty() { otherwise.to_vec() } else { asked.to_vec() }
+}
+
 /// Each shape with each operator that takes it.
-fn cases(cli: &Cli) -> Result<Vec<(Shape, Operator)>, Error> {
-    let usual = match (cli.overhead, cli.quick) {
-        (true, _) => SMALL_AND_LARGE,
-        (_, true) => QUICK,
-        _ => SHAPES,
-    };
-    let usual: Vec<Shape> = usual.iter().map(|axes| Shape::new(axes)).collect();
-    let shapes = if cli.shapes.is_empty() { &usual } else { &cli.shapes };
-    let operators = match (&*cli.operators, cli.overhead) {
-        ([], true) => &[Operator::LayerNorm, Operator::RmsNorm],
-        ([], false) => Operator::value_variants(),
-        (asked, _) => asked,
-    };
+fn cases(cli: &Cli, preset: &Preset) -> Result<Vec<(Shape, Operator)>, Error> {
+    let usual: Vec<Shape> = preset.shapes.iter().map(|axes| Shape::new(axes)).collect();
+    let (shapes, operators) = (or(&cli.shapes, &usual), or(&cli.operators, preset.operators));
     let mut cases = Vec::new();
-    for shape in shapes {
+    for shape in &shapes {
         let before = cases.len();
         let fitting = operators.iter().filter(|operator| operator.entry().layout.fits(shape));
         cases.extend(fitting.map(|&operator| (shape.clone(), operator)));
@@ -126,28 +105,18 @@ struct Setup<'a> {
 }
 
 impl<'a> Setup<'a> {
-    fn new(cli: &Cli, stop: &'a AtomicBool) -> Result<Self, Error> {
-        let all = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut threads = match (&*cli.threads, cli.overhead) {
-            ([], true) => vec![1],
-            ([], false) => vec![1, all],
-            (asked, _) => asked.to_vec(),
-        };
+    fn new(cli: &Cli, preset: Preset, stop: &'a AtomicBool) -> Result<Self, Error> {
+        let mut threads = or(&cli.threads, &preset.threads);
         threads.dedup();
         let pool = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
             Ok((threads, Arc::new(pool.map_err(|source| Error::Threads { threads, source })?)))
         };
-        let peers = match (&*cli.peers, cli.overhead) {
-            ([], true) => Peer::INTEGRATIONS,
-            ([], false) => Peer::USUAL,
-            (asked, _) => asked,
-        };
         Ok(Self {
             pools: threads.into_iter().map(pool).collect::<Result<_, Error>>()?,
-            peers: Peers::start(peers, &cli.python),
+            peers: Peers::start(&or(&cli.peers, preset.peers), &cli.python),
             directions: cli.direction.map_or(Direction::ALL.to_vec(), |direction| vec![direction]),
-            rounds: cli.rounds.map_or(if cli.quick { 3 } else { 7 }, usize::from),
+            rounds: cli.rounds.map_or(preset.rounds, usize::from),
             stop,
         })
     }

@@ -6,8 +6,7 @@ use super::{Checker, Equal};
 use crate::error::Error;
 use crate::interrupt;
 use crate::operators::{
-    Acc, Extent, Flag, Given, How, Kind, Mode, Number, Operator, Options, Order, Problem, Slot, Tensors,
-    Types, View,
+    Acc, Extent, Given, How, Kind, Number, Operator, Options, Problem, Slot, Tensors, Types, View,
 };
 use indicatif::ProgressBar;
 use layernorm::{Level, Run, Threads};
@@ -130,7 +129,7 @@ fn judge_operators<T: Types>(
 ) -> Result<Findings, Error> {
     let mut findings = Findings::default();
     for (i, &operator) in checker.operators.iter().enumerate() {
-        if !has_types::<T>(operator) || !checker.takes(i, sets.turn as usize) {
+        if !has_types::<T>(operator) || !(checker.thorough || checker.takes(i, sets.turn)) {
             continue;
         }
         let (problem, inputs) = sets.inputs::<T>(operator, draw);
@@ -196,14 +195,8 @@ impl Sets<'_> {
     pub(super) fn inputs<T: Types>(&self, operator: &Operator, draw: &mut Draw) -> (Problem, Tensors<T>) {
         let turn = self.turn as usize;
         let n = self.x.len() / self.rows;
-        let takes = |flag| operator.flags.contains(&flag);
-        let options = Options {
-            eps: self.eps,
-            order: if takes(Flag::Layout) && turn % 2 == 1 { Order::Nhwc } else { Order::Nchw },
-            // One number a channel has no variance to learn from.
-            mode: if takes(Flag::Mode) && (turn % 3 == 2 || n < 2) { Mode::Eval } else { Mode::Train },
-            ..Options::default()
-        };
+        let mut options = Options { eps: self.eps, ..Options::default() };
+        operator.flags.iter().for_each(|flag| flag.vary(&mut options, n, turn));
         let problem = Problem::of_sets(operator, self.rows, n, options, turn);
         let mut tensors = Tensors::default();
         // The number of entries that an index picks from.
@@ -213,11 +206,13 @@ impl Sets<'_> {
             let len = if extent == Extent::Entries { entries * n } else { problem.len(extent) };
             let numbers: Option<Vec<f64>> = if slot == operator.input() {
                 Some(self.arranged(&problem, room::<T>(operator)))
-            } else if slot == operator.output_gradient() {
+            } else if Some(slot) == operator.output_gradient() {
                 Some(gradient(&problem, self.turn, draw))
             } else {
                 match slot {
                     Slot::Index => Some((0..len).map(|_| draw.below(entries) as f64).collect()),
+                    Slot::Valid if turn.is_multiple_of(2) => None,
+                    Slot::Valid => Some((0..len).map(|_| f64::from(u8::from(draw.below(4) > 0))).collect()),
                     // Of the size of x, so that the sum is like x; nothing where x is peculiar.
                     // A dropout mask, where there is one.
                     Slot::Mask if turn.is_multiple_of(2) => None,
@@ -233,11 +228,13 @@ impl Sets<'_> {
                     Slot::RunningMean => Some((0..len).map(|_| draw.normal() * self.scale).collect()),
                     Slot::RunningVar => Some((0..len).map(|_| draw.power_of_ten(-2.0, 2.0)).collect()),
                     _ => {
+                        let lens: Vec<usize> =
+                            problem.shapes(extent).iter().map(|dims| dims.iter().product()).collect();
                         let len = match turn % 4 {
-                            0 | 1 => Some(len),
-                            _ if !extent.can_be_shared() => Some(len),
-                            2 => Some(1),
-                            _ => None,
+                            _ if extent == Extent::Entries => Some(len),
+                            2 if extent.can_be_shared() => Some(1),
+                            3 if extent.can_be_shared() => None,
+                            other => Some(lens[other % lens.len()]),
                         };
                         let number = |draw: &mut Draw| draw.normal() * draw.power_of_ten(-1.0, 1.0);
                         len.map(|len| (0..len).map(|_| number(draw)).collect())
@@ -326,10 +323,10 @@ fn random_batch(checker: &Checker<'_>, index: u32) -> Result<Findings, Error> {
     let x: Vec<f64> = (0..BATCH).flat_map(|_| spread.row(draw, n, mean)).map(|x| x * scale).collect();
     let at = format!("random: {}, mean {mean:.0} std, N = {n}", spread.name());
     let mut findings = Findings::default();
-    for &operator in &checker.operators {
+    for (_, &operator) in checker.operators.iter().enumerate().filter(|(i, _)| checker.takes(*i, index)) {
         let sets = Sets { rows: x.len() / n, x: &x, scale, eps, turn: index };
         let (problem, mut inputs) = sets.inputs::<f32>(operator, draw);
-        inputs.clear(operator.output_gradient());
+        operator.output_gradient().into_iter().for_each(|slot| inputs.clear(slot));
         let ran = Ran { operator, level: Level::Portable, at: &at, rows: sets.rows };
         findings = findings.merge(judge_inputs(checker, &problem, &inputs, ran)?);
     }

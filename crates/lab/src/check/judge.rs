@@ -118,15 +118,7 @@ fn worst<N: Number, A: Number>(output: &[N], expected: &Expected) -> f64 {
 /// Rounding the result itself, and the smallest number, which is the step between the numbers nearest to 0.
 fn rounding<N: Number, A: Number>(expected: &Expected, exact: TwoFloat, got: f64) -> f64 {
     let own = if expected.rounding { A::UNIT * exact.hi().abs() } else { 0.0 };
-    own + A::TINY + if N::UNIT > A::UNIT { half_ulp::<N>(exact.hi().abs().max(got.abs())) } else { 0.0 }
-}
-
-/// Half the distance between the numbers of a type around `value`.
-fn half_ulp<N: Number>(value: f64) -> f64 {
-    if value == 0.0 {
-        return N::TINY / 2.0;
-    }
-    (N::UNIT * libm::exp2(f64::from(libm::ilogb(value.min(N::LARGEST))))).max(N::TINY / 2.0)
+    own + A::TINY + if N::UNIT > A::UNIT { N::half_ulp(exact.hi().abs().max(got.abs())) } else { 0.0 }
 }
 
 #[cfg(test)]

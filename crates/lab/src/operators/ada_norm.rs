@@ -8,10 +8,9 @@ use super::{
 };
 use layernorm::reference::{self, RowNorm};
 use layernorm::{
-    AdaGradients, Error, Modulation, ModulationGradients, Rows, RowsMut, ScaleIs, StatsMut, StatsRef,
-    Workspace, ada_layer_norm, ada_layer_norm_backward, ada_layer_norm_backward_in_place,
-    ada_layer_norm_in_place, ada_rms_norm, ada_rms_norm_backward, ada_rms_norm_backward_in_place,
-    ada_rms_norm_in_place,
+    AdaGradients, Error, Modulation, ModulationGradients, Rows, RowsMut, ScaleIs, Workspace, ada_layer_norm,
+    ada_layer_norm_backward, ada_layer_norm_backward_in_place, ada_layer_norm_in_place, ada_rms_norm,
+    ada_rms_norm_backward, ada_rms_norm_backward_in_place, ada_rms_norm_in_place,
 };
 
 /// Layer norm.
@@ -147,10 +146,7 @@ pub(super) fn gradients<'a, A>(
 fn layer_forward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
     let Tensors { x, scale, shift, y, mean, m, c, rstd, .. } = tensors;
     let modulation = modulation(problem, scale, shift)?;
-    let saved = match (m.as_deref_mut(), c.as_deref_mut(), rstd.as_deref_mut()) {
-        (Some(m), Some(c), Some(rstd)) => Some(StatsMut { m, c, rstd }),
-        _ => None,
-    };
+    let saved = by_row::stats_mut(m, c, rstd);
     if how.in_place {
         ada_layer_norm_in_place(output(problem, how, 0, x)?, modulation, saved, how.run)?;
     } else {
@@ -164,10 +160,7 @@ fn layer_forward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T
 fn layer_backward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
     let Tensors { x, scale, dy, m, c, rstd, dx, dscale, dshift, workspace, .. } = tensors;
     let modulation = modulation(problem, scale, &None)?;
-    let saved = match (m, c, rstd) {
-        (Some(m), Some(c), Some(rstd)) => Some(StatsRef { m, c, rstd }),
-        _ => None,
-    };
+    let saved = by_row::stats(m, c, rstd);
     let x = input(problem, how, x)?;
     let sums = gradients::<Acc<T>>(problem, how, dscale, dshift, workspace)?;
     if how.in_place {

@@ -8,8 +8,8 @@ use super::{
 };
 use layernorm::reference::{self, AddNormGradients, Affine, RowNorm};
 use layernorm::{
-    AddGradients, BiasGradient, Branch, Error, Normalise, Residual, Rows, StatsMut, StatsRef, Upstream,
-    add_layer_norm, add_layer_norm_backward, add_layer_norm_in_place, add_rms_norm, add_rms_norm_backward,
+    AddGradients, BiasGradient, Branch, Error, Normalise, Residual, Rows, StatsRef, Upstream, add_layer_norm,
+    add_layer_norm_backward, add_layer_norm_in_place, add_rms_norm, add_rms_norm_backward,
     add_rms_norm_in_place,
 };
 use twofloat::TwoFloat;
@@ -128,10 +128,7 @@ fn layer_forward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T
     let Tensors { x, residual, mask, branch_bias, weight, bias, y, residual_out, mean, m, c, rstd, .. } =
         tensors;
     let (params, branch) = (params(problem, weight, bias), branch::<T>(problem, how, mask, branch_bias)?);
-    let saved = match (m.as_deref_mut(), c.as_deref_mut(), rstd.as_deref_mut()) {
-        (Some(m), Some(c), Some(rstd)) => Some(StatsMut { m, c, rstd }),
-        _ => None,
-    };
+    let saved = by_row::stats_mut(m, c, rstd);
     if how.in_place {
         let (x, residual) = (output(problem, how, 0, x)?, output(problem, how, 0, residual)?);
         add_layer_norm_in_place(x, residual, branch, params, saved, how.run)?;

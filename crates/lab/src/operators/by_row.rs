@@ -3,7 +3,7 @@
 use super::oracle::{Divisor, Names, Reference, Sets};
 use super::{Expected, Extent, Given, How, Layout, Problem, Signature, Slot};
 use layernorm::reference::{Affine, Backward, Forward};
-use layernorm::{Error, ParamGradients, Params, Rows, RowsMut, Workspace};
+use layernorm::{Error, ParamGradients, Params, Rows, RowsMut, StatsMut, StatsRef, Workspace};
 
 /// From dy to the gradients of input and parameters.
 pub(super) const BACKWARD: Signature = Signature {
@@ -78,9 +78,38 @@ pub(super) fn param_gradients<'a, A>(
     workspace: &'a mut Workspace<A>,
 ) -> Option<ParamGradients<'a, A>> {
     let wanted = dweight.is_some() || dbias.is_some();
+    wanted.then(|| sums(how, dweight, dbias, workspace))
+}
+
+/// The same, for those that want a workspace in any case.
+pub(super) fn sums<'a, A>(
+    how: &How,
+    dweight: &'a mut Option<Vec<A>>,
+    dbias: &'a mut Option<Vec<A>>,
+    workspace: &'a mut Workspace<A>,
+) -> ParamGradients<'a, A> {
     let (dweight, dbias) = (dweight.as_deref_mut(), dbias.as_deref_mut());
-    let (accumulate, first_row) = (how.accumulate, how.first_row);
-    wanted.then_some(ParamGradients { dweight, dbias, accumulate, first_row, workspace })
+    ParamGradients { dweight, dbias, accumulate: how.accumulate, first_row: how.first_row, workspace }
+}
+
+/// Where there is memory for statistics.
+pub(super) fn stats_mut<'a, A>(
+    m: &'a mut Option<Vec<A>>,
+    c: &'a mut Option<Vec<A>>,
+    rstd: &'a mut Option<Vec<A>>,
+) -> Option<StatsMut<'a, A>> {
+    let (m, c, rstd) = (m.as_deref_mut()?, c.as_deref_mut()?, rstd.as_deref_mut()?);
+    Some(StatsMut { m, c, rstd })
+}
+
+/// Statistics, where they were saved.
+pub(super) fn stats<'a, A>(
+    m: &'a Option<Vec<A>>,
+    c: &'a Option<Vec<A>>,
+    rstd: &'a Option<Vec<A>>,
+) -> Option<StatsRef<'a, A>> {
+    let (m, c, rstd) = (m.as_deref()?, c.as_deref()?, rstd.as_deref()?);
+    Some(StatsRef { m, c, rstd })
 }
 
 /// The one number of a parameter.
@@ -122,6 +151,8 @@ pub(super) fn sets<'a>(
         centred,
         divisor: Divisor::Root,
         eps: given.eps,
+        valid: None,
+        rounds: None,
         x: given.all(Slot::X),
         weight: given.get(Slot::Weight),
         offset: 0.0,

@@ -8,10 +8,10 @@ use super::{
 };
 use layernorm::reference::{self, Affine, RowNorm};
 use layernorm::{
-    ConditionalGradients, Error, Rows, RowsByIndex, RowsMut, StatsMut, StatsRef, Table, TableGradients,
-    Workspace, conditional_layer_norm, conditional_layer_norm_backward,
-    conditional_layer_norm_backward_in_place, conditional_layer_norm_in_place, conditional_rms_norm,
-    conditional_rms_norm_backward, conditional_rms_norm_backward_in_place, conditional_rms_norm_in_place,
+    ConditionalGradients, Error, Rows, RowsByIndex, RowsMut, Table, TableGradients, Workspace,
+    conditional_layer_norm, conditional_layer_norm_backward, conditional_layer_norm_backward_in_place,
+    conditional_layer_norm_in_place, conditional_rms_norm, conditional_rms_norm_backward,
+    conditional_rms_norm_backward_in_place, conditional_rms_norm_in_place,
 };
 
 /// Layer norm.
@@ -108,10 +108,7 @@ fn gradients<'a, A>(
 fn layer_forward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
     let Tensors { x, weight, bias, index, y, mean, m, c, rstd, .. } = tensors;
     let table = table(problem, weight, bias, index)?;
-    let saved = match (m.as_deref_mut(), c.as_deref_mut(), rstd.as_deref_mut()) {
-        (Some(m), Some(c), Some(rstd)) => Some(StatsMut { m, c, rstd }),
-        _ => None,
-    };
+    let saved = by_row::stats_mut(m, c, rstd);
     if how.in_place {
         conditional_layer_norm_in_place(output(problem, how, 0, x)?, table, saved, how.run)?;
     } else {
@@ -125,10 +122,7 @@ fn layer_forward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T
 fn layer_backward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
     let Tensors { x, weight, index, dy, m, c, rstd, dx, dweight, dbias, workspace, order, .. } = tensors;
     let table = table(problem, weight, &None, index)?;
-    let saved = match (m, c, rstd) {
-        (Some(m), Some(c), Some(rstd)) => Some(StatsRef { m, c, rstd }),
-        _ => None,
-    };
+    let saved = by_row::stats(m, c, rstd);
     let x = input(problem, how, x)?;
     let sums = gradients::<Acc<T>>(problem, how, [dweight, dbias], workspace, order)?;
     if how.in_place {

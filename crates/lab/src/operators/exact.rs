@@ -12,7 +12,9 @@ pub(super) fn wide(values: &[f64]) -> Vec<TwoFloat> {
 }
 
 /// A set of numbers, its deviations scaled by 2^-exponent, so that no square overflows or vanishes.
-struct Row {
+struct Row<'a> {
+    /// Which numbers take part.
+    valid: &'a [bool],
     exponent: i32,
     mean: TwoFloat,
     rstd: TwoFloat,
@@ -44,14 +46,15 @@ pub(super) fn truth(of: &Sets<'_>) -> Truth {
     for set in 0..of.sets {
         let places: Vec<(usize, usize)> = (0..of.n).map(|j| (of.at)(set, j)).collect();
         let x: Vec<f64> = places.iter().map(|&(at, _)| of.x[at]).collect();
-        let row = Row::new(&x, of);
+        let valid: Vec<bool> = places.iter().map(|&(at, _)| of.is_valid(at)).collect();
+        let row = Row::new(&x, &valid, of);
         for (&(at, unit), x_hat) in places.iter().zip(&row.x_hat) {
             truth.y[at] = x_hat * weight(unit) + of.bias.map_or(0.0, |bias| bias[own(bias.len(), unit)]);
             truth.x_hat[at] = x_hat.hi();
         }
         if let Some(dy) = of.dy {
             let u: Vec<TwoFloat> = places.iter().map(|&(at, unit)| weight(unit) * dy[at]).collect();
-            for (&(at, _), dx) in places.iter().zip(row.input_gradient(&u, of.centred)) {
+            for (&(at, _), dx) in places.iter().zip(row.input_gradient(&u, of)) {
                 truth.dx[at] = of.upstream.map_or(dx, |upstream| dx + upstream[at]);
             }
             for (&(at, unit), x_hat) in places.iter().zip(&row.x_hat) {
@@ -70,26 +73,47 @@ pub(super) fn truth(of: &Sets<'_>) -> Truth {
     truth
 }
 
-impl Row {
-    fn new(x: &[f64], of: &Sets<'_>) -> Self {
+impl<'a> Row<'a> {
+    fn new(x: &[f64], valid: &'a [bool], of: &Sets<'_>) -> Self {
         let Sets { eps, centred, divisor, .. } = *of;
         let largest =
             |values: &mut dyn Iterator<Item = f64>| values.fold(0.0, |max: f64, value| max.max(value.abs()));
-        let of_x = exponent(largest(&mut x.iter().copied()));
-        let x: Vec<TwoFloat> = x.iter().map(|&x| libm::scalbn(x, -of_x).into()).collect();
-        let mean = if centred { sum(x.iter().copied()) / x.len() as f64 } else { 0.0.into() };
-        let deviations: Vec<TwoFloat> = x.iter().map(|x| x - mean).collect();
+        let count = valid.iter().filter(|valid| **valid).count() as f64;
+        let zero = TwoFloat::from(0.0);
+        // Nothing to divide by: then all become 0.
+        let nothing = |mean| {
+            let x_hat = vec![zero; x.len()];
+            Self { valid, exponent: 0, mean, rstd: zero, x_hat, count: f64::max(count, 1.0), moves: zero }
+        };
+        if count == 0.0 {
+            return nothing(zero);
+        }
+        let taking_part = |(value, valid): (f64, &bool)| valid.then_some(value);
+        let most = largest(&mut x.iter().copied().zip(valid).filter_map(taking_part));
+        let of_x = exponent(if most > 0.0 { most } else { largest(&mut x.iter().copied()) });
+        let scaled: Vec<TwoFloat> = x.iter().map(|&x| libm::scalbn(x, -of_x).into()).collect();
+        let only_valid = |(value, valid): (TwoFloat, &bool)| valid.then_some(value);
+        let mean = if centred {
+            sum(scaled.iter().copied().zip(valid).filter_map(only_valid)) / count
+        } else {
+            zero
+        };
+        let deviations: Vec<TwoFloat> = scaled.iter().map(|x| x - mean).collect();
         // Whichever counts more, the deviations or eps, becomes about 1.
-        let spread = exponent(largest(&mut deviations.iter().map(|d| d.hi()))) + of_x;
+        let furthest = largest(&mut deviations.iter().map(|d| d.hi()).zip(valid).filter_map(taking_part));
+        if furthest == 0.0 && eps == 0.0 {
+            return nothing(scale(mean, of_x));
+        }
+        let spread = exponent(furthest) + of_x;
         let of_eps = match divisor {
             _ if eps == 0.0 => i32::MIN,
             Divisor::Root => exponent(eps).div_euclid(2),
-            Divisor::Length | Divisor::RootAndMore => exponent(eps),
+            Divisor::Length | Divisor::RootAndMore | Divisor::Magnitudes => exponent(eps),
         };
         let exponent = spread.max(of_eps);
         let deviations: Vec<TwoFloat> = deviations.into_iter().map(|d| scale(d, of_x - exponent)).collect();
-        let squares = sum(deviations.iter().map(|d| d * d));
-        let count = if divisor == Divisor::Length { 1.0 } else { deviations.len() as f64 };
+        let squares = sum(deviations.iter().map(|d| d * d).zip(valid).filter_map(only_valid));
+        let count = if divisor.is_length() { 1.0 } else { count };
         let one = TwoFloat::from(1.0);
         let (rstd, moves) = match divisor {
             Divisor::Root => (reciprocal_root(squares / count + libm::scalbn(eps, -2 * exponent)), one),
@@ -97,6 +121,10 @@ impl Row {
                 let r = reciprocal_root(squares / count);
                 let divisor = squares / count * r + libm::scalbn(eps, -exponent);
                 (reciprocal(divisor), divisor * r)
+            }
+            Divisor::Magnitudes => {
+                let magnitudes = deviations.iter().map(|d| if d.hi() < 0.0 { -*d } else { *d });
+                (reciprocal(sum(magnitudes)), one)
             }
             Divisor::Length => {
                 let eps = libm::scalbn(eps, -exponent);
@@ -109,15 +137,23 @@ impl Row {
             }
         };
         let x_hat = deviations.iter().map(|d| d * rstd).collect();
-        Self { exponent, mean: scale(mean, of_x), rstd, x_hat, count, moves }
+        Self { valid, exponent, mean: scale(mean, of_x), rstd, x_hat, count, moves }
     }
 
-    fn input_gradient(&self, u: &[TwoFloat], centred: bool) -> Vec<TwoFloat> {
-        let along_ones = if centred { sum(u.iter().copied()) / u.len() as f64 } else { 0.0.into() };
+    fn input_gradient(&self, u: &[TwoFloat], of: &Sets<'_>) -> Vec<TwoFloat> {
+        let along_ones = if of.centred { sum(u.iter().copied()) / self.count } else { 0.0.into() };
         let along_x_hat =
             sum(u.iter().zip(&self.x_hat).map(|(u, x_hat)| u * x_hat)) / self.count * self.moves;
-        let dx = |(u, x_hat): (&TwoFloat, &TwoFloat)| (u - along_ones - x_hat * along_x_hat) * self.rstd;
-        u.iter().zip(&self.x_hat).map(dx).map(|dx| scale(dx, -self.exponent)).collect()
+        let dx = |((u, x_hat), valid): ((&TwoFloat, &TwoFloat), &bool)| {
+            // How what the set is divided by grows with the number: not at all where it takes no part.
+            let slope = match of.divisor {
+                Divisor::Magnitudes if x_hat.hi() == 0.0 => TwoFloat::from(0.0),
+                Divisor::Magnitudes => x_hat.hi().signum().into(),
+                _ => *x_hat,
+            };
+            if *valid { (u - along_ones - slope * along_x_hat) * self.rstd } else { *u * self.rstd }
+        };
+        u.iter().zip(&self.x_hat).zip(self.valid).map(dx).map(|dx| scale(dx, -self.exponent)).collect()
     }
 }
 
@@ -182,6 +218,8 @@ mod tests {
             centred: true,
             divisor: Divisor::Root,
             eps,
+            valid: None,
+            rounds: None,
             x,
             weight: None,
             offset: 0.0,

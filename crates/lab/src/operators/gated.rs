@@ -9,9 +9,9 @@ use super::{
 };
 use layernorm::reference;
 use layernorm::{
-    Error, GateGradient, GatedGradients, GatedNormGradients, GatedResidual, StatsMut, StatsRef, Upstream,
-    Workspace, gated_ada_layer_norm, gated_ada_layer_norm_backward, gated_ada_rms_norm,
-    gated_ada_rms_norm_backward, gated_residual, gated_residual_backward, gated_residual_in_place,
+    Error, GateGradient, GatedGradients, GatedNormGradients, GatedResidual, Upstream, Workspace,
+    gated_ada_layer_norm, gated_ada_layer_norm_backward, gated_ada_rms_norm, gated_ada_rms_norm_backward,
+    gated_residual, gated_residual_backward, gated_residual_in_place,
 };
 use twofloat::TwoFloat;
 
@@ -182,10 +182,7 @@ fn backward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) ->
 
 fn layer_forward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
     let Tensors { x, residual, gate, scale, shift, y, residual_out, mean, m, c, rstd, .. } = tensors;
-    let saved = match (m.as_deref_mut(), c.as_deref_mut(), rstd.as_deref_mut()) {
-        (Some(m), Some(c), Some(rstd)) => Some(StatsMut { m, c, rstd }),
-        _ => None,
-    };
+    let saved = by_row::stats_mut(m, c, rstd);
     let (gate, out) = (by_sample(problem, gate)?, output(problem, how, 1, residual_out)?);
     let residual = GatedResidual { residual: input(problem, how, residual)?, gate, out };
     let (x, y) = (input(problem, how, x)?, output(problem, how, 1, y)?);
@@ -224,10 +221,7 @@ macro_rules! gradients {
 
 fn layer_backward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
     let Tensors { x, gate, scale, residual_out, dy, m, c, rstd, .. } = tensors;
-    let saved = match (&*m, &*c, &*rstd) {
-        (Some(m), Some(c), Some(rstd)) => Some(StatsRef { m, c, rstd }),
-        _ => None,
-    };
+    let saved = by_row::stats(m, c, rstd);
     let (out, dy) = (read(problem, how, 1, residual_out)?, input(problem, how, dy)?);
     let gradients = gradients!(problem, how, x, gate, tensors);
     gated_ada_layer_norm_backward(out, dy, modulation(problem, scale, &None)?, saved, gradients, how.run)

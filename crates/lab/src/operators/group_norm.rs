@@ -2,6 +2,7 @@
 
 use super::by_row;
 use super::oracle::{Names, Reference, Sets};
+use super::silu;
 use super::types::table;
 use super::{
     Able, Expected, Extent, Flag, Given, How, Operator, Order, Problem, Signature, Slot, Structure, Tensors,
@@ -9,9 +10,9 @@ use super::{
 };
 use layernorm::reference::{self, Affine, Nchw};
 use layernorm::{
-    Activation, Error, Groups, Images, Instances, Layout, ParamGradients, StatsMut, StatsRef,
-    TensorGradients, group_norm, group_norm_backward, group_norm_backward_in_place, group_norm_in_place,
-    instance_norm, instance_norm_backward, instance_norm_backward_in_place, instance_norm_in_place,
+    Activation, Error, Groups, Images, Instances, Layout, TensorGradients, group_norm, group_norm_backward,
+    group_norm_backward_in_place, group_norm_in_place, instance_norm, instance_norm_backward,
+    instance_norm_backward_in_place, instance_norm_in_place,
 };
 
 /// Group norm.
@@ -37,7 +38,16 @@ pub const GROUP: Operator = Operator {
     able: Able { strided: false, ..Able::ALL },
     untimed: &[Slot::Mean],
     kernels: table!(forward, backward),
-    oracle: expected,
+    oracle: |problem, given| expected(problem, given, given.get(Slot::Dy)),
+};
+
+/// Group norm, and SiLU of it.
+pub const GROUP_SILU: Operator = Operator {
+    name: "group_norm_silu",
+    formula: "y = z / (1 + exp(-z)), with z = group_norm(x)",
+    kernels: table!(silu_forward, silu_backward),
+    oracle: |problem, given| silu::after(given, |dy| expected(problem, given, dy)),
+    ..GROUP
 };
 
 /// Instance norm.
@@ -50,10 +60,10 @@ pub const INSTANCE: Operator = Operator {
     ..GROUP
 };
 
-fn expected(problem: &Problem, given: &Given) -> Vec<Expected> {
+fn expected(problem: &Problem, given: &Given, dy: Option<&[f64]>) -> Vec<Expected> {
     let (groups, n) = (problem.options.groups, problem.features());
     let at = |set, j| (problem.place(set, j), problem.channel(set, j));
-    let sets = Sets { ..by_row::sets(problem, given, true, &at) };
+    let sets = Sets { dy, ..by_row::sets(problem, given, true, &at) };
     sets.expected(given, Names::USUAL, || {
         // The reference has channels first.
         let gather =
@@ -94,6 +104,14 @@ fn groups<'a, P>(
     Ok(Groups { images, groups, params, activation: Activation::None })
 }
 
+fn silu_groups<'a, P>(
+    problem: &Problem,
+    weight: &'a Option<Vec<P>>,
+    bias: &'a Option<Vec<P>>,
+) -> Result<Groups<'a, P>, Error> {
+    Ok(Groups { activation: Activation::Silu, ..groups(problem, weight, bias)? })
+}
+
 fn instances<'a, P>(
     problem: &Problem,
     weight: &'a Option<Vec<P>>,
@@ -103,16 +121,13 @@ fn instances<'a, P>(
     Ok(Instances { images: images(problem)?, params, activation: Activation::None })
 }
 
-/// The two norms differ in their names alone.
+/// The norms differ in their names alone.
 macro_rules! passes {
     ($forward:ident, $backward:ident, $of:ident, $norm:ident, $in_place:ident, $gradients:ident, $gradients_in_place:ident) => {
         fn $forward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
             let Tensors { x, weight, bias, y, mean, m, c, rstd, workspace, .. } = tensors;
             let norm = $of(problem, weight, bias)?;
-            let saved = match (m.as_deref_mut(), c.as_deref_mut(), rstd.as_deref_mut()) {
-                (Some(m), Some(c), Some(rstd)) => Some(StatsMut { m, c, rstd }),
-                _ => None,
-            };
+            let saved = by_row::stats_mut(m, c, rstd);
             if how.in_place {
                 $in_place(norm, x.as_deref_mut().unwrap_or_default(), saved, workspace, how.run)?;
             } else {
@@ -124,16 +139,11 @@ macro_rules! passes {
         }
 
         fn $backward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
-            let Tensors { x, weight, dy, m, c, rstd, dx, dweight, dbias, workspace, .. } = tensors;
-            let norm = $of(problem, weight, &None)?;
-            let saved = match (m, c, rstd) {
-                (Some(m), Some(c), Some(rstd)) => Some(StatsRef { m, c, rstd }),
-                _ => None,
-            };
+            let Tensors { x, weight, bias, dy, m, c, rstd, dx, dweight, dbias, workspace, .. } = tensors;
+            let norm = $of(problem, weight, bias)?;
+            let saved = by_row::stats(m, c, rstd);
             let x = x.as_deref().unwrap_or_default();
-            let (dweight, dbias) = (dweight.as_deref_mut(), dbias.as_deref_mut());
-            let (accumulate, first_row) = (how.accumulate, how.first_row);
-            let params = ParamGradients { dweight, dbias, accumulate, first_row, workspace };
+            let params = by_row::sums(how, dweight, dbias, workspace);
             if how.in_place {
                 let dy = dy.as_deref_mut().unwrap_or_default();
                 return $gradients_in_place(norm, x, dy, saved, params, how.run);
@@ -148,6 +158,15 @@ passes!(
     forward,
     backward,
     groups,
+    group_norm,
+    group_norm_in_place,
+    group_norm_backward,
+    group_norm_backward_in_place
+);
+passes!(
+    silu_forward,
+    silu_backward,
+    silu_groups,
     group_norm,
     group_norm_in_place,
     group_norm_backward,

@@ -4,8 +4,8 @@ use super::by_row::{self, Forms, input, output, params};
 use super::types::table;
 use super::{Able, Flag, How, Operator, Problem, Signature, Slot, Structure, Tensors, Types};
 use layernorm::{
-    Error, Gradients, StatsMut, StatsRef, layer_norm, layer_norm_backward, layer_norm_backward_in_place,
-    layer_norm_in_place, reference,
+    Error, Gradients, layer_norm, layer_norm_backward, layer_norm_backward_in_place, layer_norm_in_place,
+    reference,
 };
 
 /// The entry.
@@ -36,10 +36,7 @@ pub const OPERATOR: Operator = Operator {
 fn forward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
     let Tensors { x, weight, bias, y, mean, m, c, rstd, .. } = tensors;
     let params = params(problem, weight, bias);
-    let saved = match (m.as_deref_mut(), c.as_deref_mut(), rstd.as_deref_mut()) {
-        (Some(m), Some(c), Some(rstd)) => Some(StatsMut { m, c, rstd }),
-        _ => None,
-    };
+    let saved = by_row::stats_mut(m, c, rstd);
     if how.in_place {
         layer_norm_in_place(output(problem, how, 0, x)?, params, saved, how.run)?;
     } else {
@@ -52,10 +49,7 @@ fn forward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> 
 fn backward<T: Types>(problem: &Problem, how: &How, tensors: &mut Tensors<T>) -> Result<(), Error> {
     let Tensors { x, weight, dy, m, c, rstd, dx, dweight, dbias, workspace, .. } = tensors;
     let params = params(problem, weight, &None);
-    let saved = match (m, c, rstd) {
-        (Some(m), Some(c), Some(rstd)) => Some(StatsRef { m, c, rstd }),
-        _ => None,
-    };
+    let saved = by_row::stats(m, c, rstd);
     let x = input(problem, how, x)?;
     let sums = by_row::param_gradients(how, dweight, dbias, workspace);
     if how.in_place {

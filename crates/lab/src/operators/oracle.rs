@@ -17,6 +17,10 @@ pub struct Given {
     pub round_sum: fn(f64) -> f64,
     /// Rounds a number to the type of sums, then to that of the residual.
     pub round: fn(f64) -> f64,
+    /// Half the distance between the elements around a number, where they are narrower than sums.
+    pub element_half_ulp: Option<fn(f64) -> f64>,
+    /// Is the type of the parameters wider than that of the elements?
+    pub wide_parameters: bool,
     /// Half the distance from 1 to the next number of the residual's type, in units of that of sums.
     residual_unit: f64,
     /// The smallest number of the residual's type.
@@ -26,7 +30,7 @@ pub struct Given {
     /// The largest number of the type of sums.
     pub largest: f64,
     /// That half of the type of sums.
-    unit: f64,
+    pub unit: f64,
 }
 
 impl Given {
@@ -39,6 +43,8 @@ impl Given {
             eps: <Acc<T>>::narrow(problem.eps()).widen(),
             round_sum: |value| <Acc<T>>::narrow(value).widen(),
             round: |value| T::R::narrow(<Acc<T>>::narrow(value).widen()).widen(),
+            element_half_ulp: (T::E::UNIT > <Acc<T> as Number>::UNIT).then_some(T::E::half_ulp),
+            wide_parameters: T::P::UNIT < T::E::UNIT,
             residual_unit: T::R::UNIT / <Acc<T> as Number>::UNIT,
             residual_tiny: T::R::TINY,
             residual_largest: T::R::LARGEST,
@@ -95,6 +101,15 @@ pub enum Divisor {
     RootAndMore,
     /// max(length, eps).
     Length,
+    /// The sum of magnitudes.
+    Magnitudes,
+}
+
+impl Divisor {
+    /// A length has no mean to make its terms smaller.
+    pub fn is_length(self) -> bool {
+        matches!(self, Self::Length | Self::Magnitudes)
+    }
 }
 
 /// Numbers that are normalised in sets, and their parameters.
@@ -111,6 +126,10 @@ pub struct Sets<'a> {
     pub divisor: Divisor,
     /// Epsilon.
     pub eps: f64,
+    /// Which numbers, by their place, take part in the statistics; all, where absent.
+    pub valid: Option<&'a dyn Fn(usize) -> bool>,
+    /// What x_hat may lack before it meets the weight, where it is rounded in between.
+    pub rounds: Option<fn(f64) -> f64>,
     /// The input.
     pub x: &'a [f64],
     /// What x_hat is multiplied by, less `offset`; one number for all, or by parameter.
@@ -246,7 +265,17 @@ impl Sets<'_> {
         reference: impl FnOnce() -> Reference,
     ) -> Vec<Expected> {
         let truth = if given.double { exact::truth(self) } else { reference().into() };
-        self.bounds(truth, names)
+        self.bounds(truth, names, given)
+    }
+
+    /// The same, in double-double arithmetic for all types.
+    pub fn exactly(&self, given: &Given, names: Names) -> Vec<Expected> {
+        self.bounds(exact::truth(self), names, given)
+    }
+
+    /// Does the number at this place take part in the statistics?
+    pub fn is_valid(&self, place: usize) -> bool {
+        self.valid.is_none_or(|valid| valid(place))
     }
 
     /// The bounds: r = rstd, S = sum over rows of |dy| max(1, |x_hat|), all in u.
@@ -261,8 +290,12 @@ impl Sets<'_> {
     /// ```
     ///
     /// Where a row is divided by its length, x_hat is at most 1, and dx may err by
-    /// 16 r (max|weight dy| + |x_hat| sum|weight dy x_hat|).
-    fn bounds(&self, truth: Truth, names: Names) -> Vec<Expected> {
+    /// 16 r (max|weight dy| + |x_hat| sum|weight dy x_hat|). (Divided by the sum of magnitudes: with 1 for |x_hat| there.)
+    /// Where not all numbers take part, those that don't may be far out: dx may err by
+    /// 16 r (max|weight dy| max(1, |x_hat|) + (sum|weight dy| + |x_hat| sum|weight dy x_hat|) / count) then.
+    /// An x_hat that is rounded on its way adds half an ulp of its own, times |weight|, to y. Nothing is known of an
+    /// x_hat beyond the type of sums, as it may be where its number takes no part, and of what it goes into.
+    fn bounds(&self, truth: Truth, names: Names, given: &Given) -> Vec<Expected> {
         let Self { sets, n, centred, divisor, .. } = *self;
         let Truth { y, x_hat, mean, rstd, dx, dweight, dbias } = truth;
         let spread = |x_hat: f64| if centred { x_hat.abs().max(1.0) } else { x_hat.abs() };
@@ -274,24 +307,41 @@ impl Sets<'_> {
             let places = || (0..n).map(|j| (self.at)(set, j));
             let largest = places().fold(0.0, |max: f64, (at, _)| max.max(x_hat[at].abs()));
             // Scaled, because squares vanish where eps is far above the variance.
-            let mean_square = places().map(|(at, _)| (x_hat[at] / largest).powi(2)).sum::<f64>() / n as f64;
+            let squares =
+                places().filter(|(at, _)| self.is_valid(*at)).map(|(at, _)| (x_hat[at] / largest).powi(2));
+            let (count, squares) =
+                squares.fold((0.0, 0.0), |(count, sum), square| (count + 1.0, sum + square));
+            let mean_square = squares / f64::max(count, 1.0);
             let r = r.hi();
             mean_scales.push(if largest == 0.0 { 0.0 } else { largest * mean_square.sqrt() / r });
-            for (at, unit) in places() {
-                y_scales[at] = self.weight(unit).abs() * spread(x_hat[at]);
+            // What takes part is of a size that sums can have.
+            let known = |at: usize| self.valid.is_none() || x_hat[at].abs() <= given.largest;
+            let beyond = !places().all(|(at, _)| known(at));
+            for (at, parameter) in places() {
+                let rounded =
+                    self.rounds.map_or(0.0, |half_ulp| half_ulp(x_hat[at].abs()) / (8.0 * given.unit));
+                let scale = self.weight(parameter).abs() * (spread(x_hat[at]) + rounded);
+                y_scales[at] = if known(at) { scale } else { f64::INFINITY };
             }
             let Some(dy) = self.dy else { continue };
             let u = |(at, unit): (usize, usize)| (self.weight(unit) * dy[at]).abs();
             let largest = places().map(u).fold(0.0, f64::max);
             let along: f64 = places().map(|place| u(place) * x_hat[place.0].abs()).sum();
+            let plain: f64 = if self.valid.is_some() { places().map(u).sum() } else { 0.0 };
             for (at, unit) in places() {
                 let size = x_hat[at].abs();
                 let scale = match divisor {
-                    Divisor::Root | Divisor::RootAndMore => largest * size.max(1.0),
                     Divisor::Length => largest + size * along,
+                    Divisor::Magnitudes => largest + along,
+                    _ if self.valid.is_some() => {
+                        largest * size.max(1.0) + (plain + size * along) / f64::max(count, 1.0)
+                    }
+                    Divisor::Root | Divisor::RootAndMore => largest * size.max(1.0),
                 };
-                dx_scales[at] = r * scale + upstream(at) / 16.0;
-                for (sums, term) in sums.iter_mut().zip([dy[at].abs() * size.max(1.0), dy[at].abs()]) {
+                let scale = r * scale + upstream(at) / 16.0;
+                dx_scales[at] = if beyond { f64::INFINITY } else { scale };
+                let by_x_hat = if beyond { f64::INFINITY } else { dy[at].abs() * size.max(1.0) };
+                for (sums, term) in sums.iter_mut().zip([by_x_hat, dy[at].abs()]) {
                     let units = sums.len();
                     if units > 0 {
                         sums[if units == 1 { 0 } else { unit }] += term;

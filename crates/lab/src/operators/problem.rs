@@ -1,144 +1,9 @@
-//! What an operator is to do: the shape of its input and its options.
+//! What an operator is to do: the shape of its input, and which of its numbers belong together.
 
 use super::Operator;
+use super::options::{Mode, Options, Order};
+use super::structure::{Extent, Structure};
 use crate::error::Error;
-use clap::ValueEnum;
-
-/// What an operator's input looks like, and along which axes it works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Structure {
-    /// The axes from `axis` on are normalised together; those before it count rows.
-    Rows,
-    /// The same, and the first axis counts samples: rows that share their parameters.
-    Samples,
-    /// Weights of the units that lie along `axis`; each unit's are normalised together.
-    Units,
-    /// Samples of channels of positions; a sample's channels are normalised in groups.
-    Groups,
-    /// The same, with a group for each channel.
-    Channels,
-    /// Samples of channels of positions; a channel is normalised over all samples, or by statistics of the past.
-    Batch,
-}
-
-impl Structure {
-    fn has_channels(self) -> bool {
-        matches!(self, Self::Groups | Self::Channels | Self::Batch)
-    }
-}
-
-/// An option of the command line that not every operator has a use for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flag {
-    /// `--eps`
-    Eps,
-    /// `--axis`
-    Axis,
-    /// `--groups`
-    Groups,
-    /// `--mode`
-    Mode,
-    /// `--layout`
-    Layout,
-    /// `--momentum`
-    Momentum,
-}
-
-impl Flag {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Eps, Self::Axis, Self::Groups, Self::Mode, Self::Layout, Self::Momentum];
-
-    /// As on the command line.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Eps => "--eps",
-            Self::Axis => "--axis",
-            Self::Groups => "--groups",
-            Self::Mode => "--mode",
-            Self::Layout => "--layout",
-            Self::Momentum => "--momentum",
-        }
-    }
-}
-
-/// Whether statistics are the batch's or those of the past.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// By the batch's statistics, which the running ones move towards
-    #[default]
-    Train,
-    /// By the running statistics
-    Eval,
-}
-
-/// Where the channels lie.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum Order {
-    /// Channels before positions
-    #[default]
-    Nchw,
-    /// Channels last
-    Nhwc,
-}
-
-/// The options of an operator; each has no use for some of them.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Added to the variance, or what a length is at least.
-    pub eps: f64,
-    /// The first of the axes that are normalised together, or that of units; a negative one counts from the end.
-    /// Where absent, the last, or the first.
-    pub axis: Option<i64>,
-    /// Into how many groups a sample's channels are divided.
-    pub groups: usize,
-    /// The batch's statistics, or the running ones.
-    pub mode: Mode,
-    /// Where the channels lie.
-    pub order: Order,
-    /// How much of the batch goes into the running statistics.
-    pub momentum: f64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { eps: 1e-5, axis: None, groups: 32, mode: Mode::Train, order: Order::Nchw, momentum: 0.1 }
-    }
-}
-
-/// How a tensor's shape follows from that of the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// As the input.
-    Whole,
-    /// One a row: shape[..axis].
-    Rows,
-    /// One a unit: shape[axis].
-    PerUnit,
-    /// Parameters, one a feature: shape[axis..], or a single number for all.
-    Units,
-    /// Parameters, one a feature, and no single number for all: shape[axis..].
-    Features,
-    /// Parameters, one a feature, for each sample: shape[..1] and shape[axis..].
-    Samples,
-    /// Parameters, one a feature, for each of any number of entries.
-    Entries,
-    /// One a channel, or a single number for all.
-    Channels,
-    /// One a channel, and no single number for all.
-    PerChannel,
-    /// One for each channel of each sample or group of channels of it.
-    Groups,
-    /// A single number.
-    One,
-}
-
-impl Extent {
-    /// Parameters of such an extent may be a single number for all.
-    pub fn can_be_shared(self) -> bool {
-        matches!(self, Self::Units | Self::Channels)
-    }
-}
 
 /// What an operator is to do, besides the numbers.
 #[derive(Debug, Clone)]
@@ -149,6 +14,9 @@ pub struct Problem {
     pub options: Options,
     structure: Structure,
     axis: usize,
+    /// The axes that are normalised together, where they may be any, and those that parameters have, ascending.
+    over: Vec<usize>,
+    affine: Vec<usize>,
 }
 
 impl Problem {
@@ -163,31 +31,41 @@ impl Problem {
         let numbers = shape.iter().try_fold(1usize, |product, &n| product.checked_mul(n));
         let some = shape.iter().filter(|&&n| n > 0).try_fold(1usize, |product, &n| product.checked_mul(n));
         numbers.and(some).ok_or_else(|| Error::TooLarge { shape: shape.to_vec() })?;
-        let mut options = options;
+        let mut problem =
+            Self { shape: shape.to_vec(), options, structure, axis: 1, over: vec![], affine: vec![] };
         if structure.has_channels() {
             if axes < 2 {
                 return Err(Error::Axes { operator: operator.name, needs: "samples and channels", axes });
             }
-            let channels = if options.order == Order::Nchw { shape[1] } else { shape[axes - 1] };
-            options.groups = if structure == Structure::Groups { options.groups } else { channels };
-            if structure == Structure::Groups
-                && (options.groups == 0 || !channels.is_multiple_of(options.groups))
-            {
-                return Err(Error::Groups { groups: options.groups, channels });
+            let (channels, groups) = (problem.channels(), problem.options.groups);
+            if structure != Structure::Groups {
+                problem.options.groups = channels;
+            } else if groups == 0 || !channels.is_multiple_of(groups) {
+                return Err(Error::Groups { groups, channels });
             }
-            return Ok(Self { shape: shape.to_vec(), options, structure, axis: 1 });
+            return Ok(problem);
         }
-        let asked = options.axis.unwrap_or(if structure == Structure::Units { 0 } else { -1 });
-        let wrong = Error::Axis { axis: asked, axes };
-        let from_start = if asked < 0 { asked.checked_add_unsigned(axes as u64) } else { Some(asked) };
-        let axis = from_start
-            .and_then(|axis| usize::try_from(axis).ok())
-            .filter(|&axis| axis < axes)
-            .ok_or(wrong)?;
-        if structure == Structure::Samples && axis == 0 {
-            return Err(Error::Axes { operator: operator.name, needs: "samples and features", axes });
+        if structure == Structure::Axes {
+            let resolve = |asked: &[i64]| -> Result<Vec<usize>, Error> {
+                let mut all = asked.iter().map(|&axis| resolve(axis, axes)).collect::<Result<Vec<_>, _>>()?;
+                all.sort_unstable();
+                Ok(all)
+            };
+            problem.over = resolve(&problem.options.over)?;
+            problem.affine = resolve(problem.options.affine.as_ref().unwrap_or(&problem.options.over))?;
+            return Ok(problem);
         }
-        Ok(Self { shape: shape.to_vec(), options, structure, axis })
+        let usual = if structure == Structure::Units { 0 } else { -1 };
+        problem.axis = resolve(problem.options.axis.unwrap_or(usual), axes)?;
+        let needs = match structure {
+            Structure::Samples => "samples and features",
+            Structure::Heads => "heads and their features",
+            _ => return Ok(problem),
+        };
+        if problem.axis == 0 {
+            return Err(Error::Axes { operator: operator.name, needs, axes });
+        }
+        Ok(problem)
     }
 
     /// `sets` sets of `n` numbers that are normalised together, as the operator's input has them: the shape that
@@ -206,11 +84,27 @@ impl Problem {
             Order::Nhwc => vec![samples, positions, channels],
         };
         let mut options = options;
+        let (mut over, mut affine) = (vec![], vec![]);
         let (shape, axis) = match structure {
             Structure::Rows => (vec![sets, n], 1),
-            Structure::Samples => {
-                let tokens = part(sets);
-                (vec![sets / tokens, tokens, n], 2)
+            Structure::Samples | Structure::Heads => {
+                let inner = part(sets);
+                (vec![sets / inner, inner, n], 2)
+            }
+            Structure::Lines => {
+                let after = if turn.is_multiple_of(3) { 1 } else { part(sets) };
+                (vec![sets / after, n, after], 1)
+            }
+            Structure::Axes => {
+                let (outer, inner) = (part(sets), part(n));
+                // Channels first; trailing axes, of which one has parameters; statistics across the axis of parameters.
+                let (shape, along, of) = match turn % 3 {
+                    0 => (vec![outer, n, sets / outer], vec![1], vec![1]),
+                    1 => (vec![sets, inner, n / inner], vec![1, 2], vec![2]),
+                    _ => (vec![inner, sets, n / inner], vec![0, 2], vec![1]),
+                };
+                (over, affine) = (along, of);
+                (shape, 1)
             }
             Structure::Units if turn.is_multiple_of(2) => (vec![sets, n], 0),
             Structure::Units => (vec![part(n), sets, n / part(n)], 1),
@@ -230,7 +124,7 @@ impl Problem {
                 (of_channels(n / positions, sets, positions), 1)
             }
         };
-        Self { shape, options, structure, axis }
+        Self { shape, options, structure, axis, over, affine }
     }
 
     /// Epsilon.
@@ -265,22 +159,48 @@ impl Problem {
     /// How many sets of numbers are normalised.
     pub fn rows(&self) -> usize {
         match self.structure {
-            Structure::Rows | Structure::Samples => Self::count(&self.shape[..self.axis]),
+            Structure::Rows | Structure::Samples | Structure::Heads => Self::count(&self.shape[..self.axis]),
+            Structure::Lines | Structure::Axes => self.len(Extent::Rows),
             Structure::Groups | Structure::Channels => self.samples() * self.options.groups,
             Structure::Units => self.shape[self.axis],
             Structure::Batch => self.channels(),
         }
     }
 
-    /// The axis of units, or the first of those that are normalised.
+    /// The axis of units or of lines, or the first of those that are normalised.
     pub fn axis(&self) -> usize {
         self.axis
+    }
+
+    /// The axes that are normalised together, where they may be any.
+    pub fn over(&self) -> &[usize] {
+        &self.over
+    }
+
+    /// The axes that parameters have then.
+    pub fn affine(&self) -> &[usize] {
+        &self.affine
+    }
+
+    /// How many heads a token has.
+    pub fn heads(&self) -> usize {
+        self.shape[self.axis - 1]
+    }
+
+    /// The first axis, if sets of numbers don't reach over it and parameters don't differ along it: then it counts items.
+    fn first_is_apart(&self) -> bool {
+        match self.structure {
+            Structure::Axes => !self.over.contains(&0) && !self.affine.contains(&0),
+            _ => self.axis > 0,
+        }
     }
 
     /// How many numbers a set has.
     pub fn features(&self) -> usize {
         match self.structure {
-            Structure::Rows | Structure::Samples => Self::count(&self.shape[self.axis..]),
+            Structure::Rows | Structure::Samples | Structure::Heads => Self::count(&self.shape[self.axis..]),
+            Structure::Lines => self.shape[self.axis],
+            Structure::Axes => self.over.iter().map(|&axis| self.shape[axis]).product(),
             Structure::Groups | Structure::Channels => {
                 self.channels().checked_div(self.options.groups).unwrap_or(0) * self.positions()
             }
@@ -295,7 +215,20 @@ impl Problem {
     pub fn place(&self, set: usize, j: usize) -> usize {
         let nchw = self.options.order == Order::Nchw;
         match self.structure {
-            Structure::Rows | Structure::Samples => set * self.features() + j,
+            Structure::Rows | Structure::Samples | Structure::Heads => set * self.features() + j,
+            Structure::Lines => {
+                let (n, inner) = (self.features(), Self::count(&self.shape[self.axis + 1..]));
+                (set / inner * n + j) * inner + set % inner
+            }
+            Structure::Axes => {
+                let (mut at, mut stride, mut left) = (0, 1, [set, j]);
+                for (axis, size) in self.shape.iter().enumerate().rev() {
+                    let index = &mut left[usize::from(self.over.contains(&axis))];
+                    at += *index % size * stride;
+                    (*index, stride) = (*index / size, stride * size);
+                }
+                at
+            }
             Structure::Groups | Structure::Channels if nchw => set * self.features() + j,
             Structure::Groups | Structure::Channels => {
                 let (groups, channels, positions) = (self.options.groups, self.channels(), self.positions());
@@ -325,19 +258,28 @@ impl Problem {
         }
     }
 
+    /// The parameter of the number at this place, where parameters have axes of their own.
+    pub fn unit(&self, place: usize) -> usize {
+        let (mut unit, mut stride, mut left) = (0, 1, place);
+        for (axis, size) in self.shape.iter().enumerate().rev() {
+            if self.affine.contains(&axis) {
+                unit += left % size * stride;
+                stride *= size;
+            }
+            left /= size;
+        }
+        unit
+    }
+
     /// Parts of the input, one after the other, whose results do not depend on each other: rows, samples, or the
     /// whole.
     pub fn items(&self) -> usize {
         match self.structure {
             Structure::Rows => self.rows(),
+            Structure::Heads => Self::count(&self.shape[..self.axis - 1]),
             Structure::Batch if self.options.mode == Mode::Train => 1,
-            Structure::Units => {
-                if self.axis == 0 {
-                    self.rows()
-                } else {
-                    1
-                }
-            }
+            Structure::Units if self.axis > 0 => 1,
+            Structure::Lines | Structure::Axes if !self.first_is_apart() => 1,
             _ => self.samples(),
         }
     }
@@ -347,6 +289,8 @@ impl Problem {
         let shared = matches!(
             extent,
             Extent::Units
+                | Extent::Heads
+                | Extent::Affine
                 | Extent::Features
                 | Extent::Channels
                 | Extent::PerChannel
@@ -368,9 +312,14 @@ impl Problem {
     /// The same problem for as many such parts.
     pub fn with_items(&self, items: usize) -> Self {
         let mut shape = self.shape.clone();
-        if self.structure == Structure::Rows {
-            shape.splice(..self.axis, [items]);
-            return Self { shape, axis: 1, ..self.clone() };
+        let inner = match self.structure {
+            Structure::Rows => Some(0),
+            Structure::Heads => Some(1),
+            _ => None,
+        };
+        if let Some(inner) = inner {
+            shape.splice(..self.axis - inner, [items]);
+            return Self { shape, axis: 1 + inner, ..self.clone() };
         }
         // The whole is one item, or the items lie along the first axis.
         if self.items() == shape[0] {
@@ -383,9 +332,17 @@ impl Problem {
     pub fn dims(&self, extent: Extent) -> Vec<usize> {
         match extent {
             Extent::Whole => self.shape.clone(),
-            Extent::Rows => self.shape[..self.axis].to_vec(),
+            Extent::Rows => {
+                let is_over = |axis: usize| match self.structure {
+                    Structure::Axes => self.over.contains(&axis),
+                    Structure::Lines => axis == self.axis,
+                    _ => axis >= self.axis,
+                };
+                (0..self.shape.len()).filter(|&axis| !is_over(axis)).map(|axis| self.shape[axis]).collect()
+            }
+            Extent::Affine => self.affine.iter().map(|&axis| self.shape[axis]).collect(),
             Extent::PerUnit => vec![self.shape[self.axis]],
-            Extent::Units | Extent::Features => self.shape[self.axis..].to_vec(),
+            Extent::Units | Extent::Heads | Extent::Features => self.shape[self.axis..].to_vec(),
             Extent::Samples => [&self.shape[..1], &self.shape[self.axis..]].concat(),
             Extent::Entries => [&[0], &self.shape[self.axis..]].concat(),
             Extent::Channels | Extent::PerChannel => vec![self.channels()],
@@ -394,8 +351,24 @@ impl Problem {
         }
     }
 
+    /// The shapes that such a tensor may have, besides that of a single number.
+    pub fn shapes(&self, extent: Extent) -> Vec<Vec<usize>> {
+        let mut shapes = vec![self.dims(extent)];
+        if extent == Extent::Heads {
+            shapes.push(self.shape[self.axis - 1..].to_vec());
+        }
+        shapes
+    }
+
     /// How many numbers such a tensor has.
     pub fn len(&self, extent: Extent) -> usize {
         Self::count(&self.dims(extent))
     }
+}
+
+/// An axis, from the end where it is negative.
+fn resolve(axis: i64, axes: usize) -> Result<usize, Error> {
+    let from_start = if axis < 0 { axis.checked_add_unsigned(axes as u64) } else { Some(axis) };
+    let axis_from_start = from_start.and_then(|axis| usize::try_from(axis).ok()).filter(|&axis| axis < axes);
+    axis_from_start.ok_or(Error::Axis { axis, axes })
 }

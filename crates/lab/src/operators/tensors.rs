@@ -1,7 +1,7 @@
 //! The tensors that operators read and write.
 
 use super::types::{Acc, Number, Types};
-use layernorm::{RowsByIndex, Workspace};
+use layernorm::{E4M3, E5M2, RowsByIndex, Workspace};
 use std::any::Any;
 use std::ops::Range;
 
@@ -18,6 +18,23 @@ pub enum Kind {
     A,
     /// An index.
     I,
+    /// Yes or no.
+    B,
+    /// Of f32, whatever x is.
+    S,
+    /// Of eight bits.
+    Int8,
+    /// Of eight bits, four of them an exponent.
+    E4m3,
+    /// Of eight bits, five of them an exponent.
+    E5m2,
+}
+
+impl Kind {
+    /// Can its numbers be none?
+    pub fn holds_nan(self) -> bool {
+        !matches!(self, Self::I | Self::B | Self::Int8)
+    }
 }
 
 /// The type that a kind has.
@@ -27,6 +44,11 @@ macro_rules! of_kind {
     ($t:ident, R) => { $t::R };
     ($t:ident, A) => { Acc<$t> };
     ($t:ident, I) => { usize };
+    ($t:ident, B) => { bool };
+    ($t:ident, S) => { f32 };
+    ($t:ident, Int8) => { i8 };
+    ($t:ident, E4m3) => { E4M3 };
+    ($t:ident, E5m2) => { E5M2 };
 }
 
 /// Defines [`Slot`] and [`Tensors`], which name the same things.
@@ -160,6 +182,8 @@ tensors! {
     Gate gate: P,
     /// Which row of weight and bias each row takes.
     Index index: I,
+    /// Which numbers take part in the statistics.
+    Valid valid: B,
     /// The mean of each channel over past batches.
     RunningMean running_mean: A,
     /// The variance of each channel over past batches.
@@ -176,6 +200,14 @@ tensors! {
     Dw dw: E,
     /// The output.
     Y y: E,
+    /// The output in eight bits: whole numbers.
+    YInt8 y_int8: Int8,
+    /// The output in eight bits, four of them an exponent.
+    YE4m3 y_e4m3: E4m3,
+    /// The output in eight bits, five of them an exponent.
+    YE5m2 y_e5m2: E5m2,
+    /// What a row in eight bits is to be multiplied by.
+    YScale y_scale: S,
     /// The new residual.
     ResidualOut residual_out: R,
     /// The normalised weights.
@@ -247,6 +279,16 @@ pub enum View<'a, T: Types> {
     A(&'a [Acc<T>]),
     /// Indices.
     I(&'a [usize]),
+    /// Yes or no.
+    B(&'a [bool]),
+    /// Scales.
+    S(&'a [f32]),
+    /// Whole numbers of eight bits.
+    Int8(&'a [i8]),
+    /// Numbers of eight bits, four of them an exponent.
+    E4m3(&'a [E4M3]),
+    /// Numbers of eight bits, five of them an exponent.
+    E5m2(&'a [E5M2]),
 }
 
 impl<T: Types> Clone for View<'_, T> {
@@ -265,12 +307,22 @@ macro_rules! with {
             $crate::operators::View::R($values) => $result,
             $crate::operators::View::A($values) => $result,
             $crate::operators::View::I($values) => $result,
+            $crate::operators::View::B($values) => $result,
+            $crate::operators::View::S($values) => $result,
+            $crate::operators::View::Int8($values) => $result,
+            $crate::operators::View::E4m3($values) => $result,
+            $crate::operators::View::E5m2($values) => $result,
         }
     };
 }
 pub(crate) use with;
 
 impl<'a, T: Types> View<'a, T> {
+    /// How many bytes.
+    pub fn bytes(self) -> usize {
+        with!(self, values => size_of_val(values))
+    }
+
     /// How many numbers.
     pub fn len(self) -> usize {
         with!(self, values => values.len())
@@ -289,6 +341,11 @@ impl<'a, T: Types> View<'a, T> {
             Self::R(values) => Self::R(&values[range]),
             Self::A(values) => Self::A(&values[range]),
             Self::I(values) => Self::I(&values[range]),
+            Self::B(values) => Self::B(&values[range]),
+            Self::S(values) => Self::S(&values[range]),
+            Self::Int8(values) => Self::Int8(&values[range]),
+            Self::E4m3(values) => Self::E4m3(&values[range]),
+            Self::E5m2(values) => Self::E5m2(&values[range]),
         }
     }
 
@@ -300,6 +357,11 @@ impl<'a, T: Types> View<'a, T> {
             (Self::R(a), Self::R(b)) => differing(a, b),
             (Self::A(a), Self::A(b)) => differing(a, b),
             (Self::I(a), Self::I(b)) => differing(a, b),
+            (Self::B(a), Self::B(b)) => differing(a, b),
+            (Self::S(a), Self::S(b)) => differing(a, b),
+            (Self::Int8(a), Self::Int8(b)) => differing(a, b),
+            (Self::E4m3(a), Self::E4m3(b)) => differing(a, b),
+            (Self::E5m2(a), Self::E5m2(b)) => differing(a, b),
             _ => self.len().max(other.len()),
         }
     }

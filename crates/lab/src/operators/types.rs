@@ -2,7 +2,7 @@
 
 use super::{Kernels, Operator};
 use half::{bf16, f16};
-use layernorm::{Companion, Element, Real};
+use layernorm::{Companion, E4M3, E5M2, Element, Quantum, Real};
 use safetensors::Dtype;
 use std::fmt::Debug;
 use std::ops::Add;
@@ -19,6 +19,13 @@ pub trait Number: Copy + Default + Debug + PartialEq + Send + Sync + 'static {
     fn narrow(value: f64) -> Self;
     /// Exactly.
     fn widen(self) -> f64;
+    /// Half the distance between the numbers around `value`.
+    fn half_ulp(value: f64) -> f64 {
+        if value == 0.0 {
+            return Self::TINY / 2.0;
+        }
+        (Self::UNIT * libm::exp2(f64::from(libm::ilogb(value.min(Self::LARGEST))))).max(Self::TINY / 2.0)
+    }
     /// The type in files.
     const DTYPE: Dtype;
     /// Its bytes in files.
@@ -95,6 +102,59 @@ impl Number for usize {
     }
 }
 
+impl Number for bool {
+    const UNIT: f64 = 0.0;
+    const TINY: f64 = 1.0;
+    const LARGEST: f64 = 1.0;
+    fn narrow(value: f64) -> Self {
+        value != 0.0
+    }
+    fn widen(self) -> f64 {
+        f64::from(u8::from(self))
+    }
+    const DTYPE: Dtype = Dtype::BOOL;
+    fn write(self, bytes: &mut Vec<u8>) {
+        bytes.push(u8::from(self));
+    }
+}
+
+/// Numbers of eight bits: what is beyond the largest saturates.
+macro_rules! eight_bits {
+    ($t:ident, $dtype:ident, $unit:expr, $tiny:expr, |$code:ident| $byte:expr $(, $half_ulp:item)?) => {
+        impl Number for $t {
+            const UNIT: f64 = $unit;
+            const TINY: f64 = $tiny;
+            const LARGEST: f64 = f64::INFINITY;
+            fn narrow(value: f64) -> Self {
+                Self::nearest(single(value))
+            }
+            fn widen(self) -> f64 {
+                self.to_f32().into()
+            }
+            $($half_ulp)?
+            const DTYPE: Dtype = Dtype::$dtype;
+            fn write(self, bytes: &mut Vec<u8>) {
+                let $code = self;
+                bytes.push($byte);
+            }
+        }
+    };
+}
+
+eight_bits!(E4M3, F8_E4M3, 1.0 / 16.0, 1.0 / 512.0, |code| code.0);
+eight_bits!(E5M2, F8_E5M2, 1.0 / 8.0, 1.0 / 65536.0, |code| code.0);
+// Whole numbers lie as far apart everywhere.
+eight_bits!(
+    i8,
+    I8,
+    0.5,
+    1.0,
+    |code| code.cast_unsigned(),
+    fn half_ulp(_: f64) -> f64 {
+        0.5
+    }
+);
+
 /// A combination of types that the kernels know: of elements, of parameters, and of a residual.
 pub trait Types: Copy + Debug + Send + Sync + 'static {
     /// The type of x.
@@ -137,7 +197,7 @@ macro_rules! types {
 
         /// The passes of an operator, which are generic, in every combination of types.
         macro_rules! table {
-            ($forward:ident, $backward:ident) => {
+            ($forward:expr, $backward:expr) => {
                 $crate::operators::Table {
                     $($field: $crate::operators::Kernels { forward: $forward, backward: $backward },)*
                 }

@@ -43,6 +43,8 @@ pub const OPERATOR: Operator = Operator {
             centred: false,
             divisor: Divisor::Length,
             eps: 0.0,
+            valid: None,
+            rounds: None,
             x: given.all(Slot::V),
             weight: given.get(Slot::G),
             offset: 0.0,

@@ -2,6 +2,7 @@
 
 use super::run;
 use half::{bf16, f16};
+use layernorm::{E4M3, E5M2, Quantum};
 use safetensors::tensor::{Dtype, TensorView};
 use std::path::Path;
 
@@ -21,6 +22,7 @@ fn bytes(dtype: Dtype, numbers: &[f64]) -> Vec<u8> {
         Dtype::F16 => f16::from_f64(number).to_le_bytes().to_vec(),
         Dtype::BF16 => bf16::from_f64(number).to_le_bytes().to_vec(),
         Dtype::I32 => (number as i32).to_le_bytes().to_vec(),
+        Dtype::BOOL => vec![u8::from(number != 0.0)],
         other => panic!("{other} in a test"),
     };
     numbers.iter().flat_map(one).collect()
@@ -34,6 +36,9 @@ pub(crate) fn numbers(tensor: &TensorView<'_>) -> Vec<f64> {
         Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
         Dtype::F16 => data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).into()).collect(),
         Dtype::BF16 => data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).into()).collect(),
+        Dtype::I8 => data.iter().map(|b| b.cast_signed().into()).collect(),
+        Dtype::F8_E4M3 => data.iter().map(|b| E4M3(*b).to_f32().into()).collect(),
+        Dtype::F8_E5M2 => data.iter().map(|b| E5M2(*b).to_f32().into()).collect(),
         other => panic!("{other} in an output"),
     }
 }

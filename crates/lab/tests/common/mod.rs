@@ -1,5 +1,7 @@
 //! Running the program.
 
+#[allow(dead_code, reason = "not every test file applies operators to tensors")]
+pub(crate) mod applied;
 #[allow(dead_code, reason = "not every test file has tensors")]
 pub(crate) mod files;
 
@@ -18,6 +20,7 @@ pub(crate) fn run(arguments: &[&str]) -> Output {
 }
 
 /// Its standard output.
+#[allow(dead_code, reason = "not every test file looks at it")]
 pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("text")
 }

@@ -19,7 +19,8 @@ use candle_core::{Result, Tensor};
 /// [Peebles, Xie 2023](https://arxiv.org/abs/2212.09748), section 3.2. Gradients reach `x`, `scale` and `shift`. All of it
 /// is one kernel where scale and shift belong to samples, or to the first axes of `x`: of one shape, `[..., 1, features]`
 /// with as many axes as `x`, or `[samples, features]`, or `[features]`. Halves of one tensor (`chunk`, `narrow`) are read
-/// where they lie. Other shapes are broadcast by candle's operations after the kernel of the norm.
+/// where they lie; an `x` whose rows are not evenly spaced is made contiguous first. Other shapes of scale and shift are
+/// broadcast by candle's operations after the kernel of the norm.
 ///
 /// # Errors
 /// If `scale` or `shift` doesn't broadcast, or as [`layer_norm`](super::layer_norm).

@@ -8,6 +8,7 @@ mod copies;
 mod errors;
 mod examples;
 mod gradients;
+mod migrating;
 mod models;
 mod second_order;
 mod types;

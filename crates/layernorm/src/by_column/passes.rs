@@ -4,7 +4,7 @@ use super::{Grid, Inputs, Plan, Rooms};
 use crate::affine::{Affine, Parameters};
 use crate::by_row::last_pass::{LastPass, Write};
 use crate::by_row::totals::Tree;
-use crate::by_row::{Centred, Deviations, STREAM_FROM, Standardise, store};
+use crate::by_row::{Centred, Deviations, Standardise, store};
 use crate::element::private::Stored;
 use crate::order::{Plainly, Terms, sums};
 use crate::real::private::Number;
@@ -313,11 +313,12 @@ impl<E: Element> Last<'_, '_, E> {
     }
 
     fn part(&self, plan: &Plan, rows: Range<usize>, channels: Range<usize>) {
+        let stream_from = plan.stream_from;
         // Two bodies, because they are compiled apart.
         if self.inputs.dy.is_some() {
-            dispatch(plan.level, LastPart::<E, true> { of: self, rows, channels });
+            dispatch(plan.level, LastPart::<E, true> { of: self, rows, channels, stream_from });
         } else {
-            dispatch(plan.level, LastPart::<E, false> { of: self, rows, channels });
+            dispatch(plan.level, LastPart::<E, false> { of: self, rows, channels, stream_from });
         }
     }
 }
@@ -327,6 +328,8 @@ struct LastPart<'a, 'b, 'c, E: Element, const BACKWARD: bool> {
     of: &'c Last<'a, 'b, E>,
     rows: Range<usize>,
     channels: Range<usize>,
+    /// Outputs of so many bytes are written past the caches.
+    stream_from: usize,
 }
 
 impl<E: Element, const BACKWARD: bool> Body<E> for LastPart<'_, '_, '_, E, BACKWARD> {
@@ -343,7 +346,8 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
     fn runs<S: Memory<E>>(self, s: S) {
         let Self { of: Last { inputs, to, in_place, channels, of, weight, bias, left_out }, .. } = self;
         let Grid { shape, run: n, positions, .. } = inputs.grid;
-        let streams = S::STREAMS && !in_place && n >= 4 * E::Acc::LANES && shape.bytes::<E>() >= STREAM_FROM;
+        let streams =
+            S::STREAMS && !in_place && n >= 4 * E::Acc::LANES && shape.bytes::<E>() >= self.stream_from;
         for i in self.channels {
             if left_out.get(i).is_some_and(|out| *out != E::Acc::from_f64(0.0)) {
                 continue;
@@ -398,8 +402,8 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
         let all = left_out.iter().all(|out| *out == E::Acc::from_f64(0.0));
         let [m, c, rstd, a, b] = of;
         let columns = [m, c, rstd, a, b, weight, bias];
-        let same: [_; 7] = std::array::from_fn(|i| columns[i].same());
-        let columns: [_; 7] = std::array::from_fn(|i| columns[i].of_row(0, &same[i]));
+        let mut same: [_; 7] = std::array::from_fn(|i| columns[i].same());
+        let columns: [_; 7] = std::array::from_fn(|i| columns[i].of_row(0, &mut same[i]));
         let mut row = self.rows.start;
         while row < self.rows.end {
             let chunk = inputs.chunk(row, self.rows.end);

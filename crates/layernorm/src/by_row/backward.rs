@@ -38,6 +38,8 @@ pub(crate) struct Backward<'a, E: Element> {
     pub(crate) only: Option<&'a [usize]>,
     /// Rows before these, of a call that is done part by part.
     pub(crate) first: usize,
+    /// Outputs of so many bytes are written past the caches.
+    pub(crate) stream_from: usize,
 }
 
 /// Where the sums over runs go: a row of them for each row.
@@ -103,26 +105,29 @@ impl<'a, E: Element> Backward<'a, E> {
             sums_of_runs: None,
             only: None,
             first: 0,
+            stream_from: usize::MAX,
         })
     }
 
     /// Run the call. (As in the forward pass, by way of a function that is not generic.)
     pub(crate) fn run(
-        self,
+        mut self,
         statistics: Statistics,
         params: Option<ParamGradients<'_, E::Acc>>,
         run: Run,
     ) -> Result<(), Error> {
+        self.stream_from = run.stream_from();
         E::backward(&self, statistics, Sums::OfAll(params), run)
     }
 
     /// As [`Backward::run`], with the sums of each group of rows by itself.
     pub(crate) fn run_in_groups(
-        self,
+        mut self,
         statistics: Statistics,
         sums: Option<GroupSums<'_, E::Acc>>,
         run: Run,
     ) -> Result<(), Error> {
+        self.stream_from = run.stream_from();
         E::backward(&self, statistics, sums.map_or(Sums::OfAll(None), Sums::OfGroups), run)
     }
 
@@ -155,7 +160,7 @@ impl<'a, E: Element> Backward<'a, E> {
 
     fn streams(&self) -> bool {
         // A branch reads dx again.
-        !self.in_place && self.branch.is_none() && self.shape.bytes::<E>() >= STREAM_FROM
+        !self.in_place && self.branch.is_none() && self.shape.bytes::<E>() >= self.stream_from
     }
 
     /// The row at a position among those to take.
@@ -211,7 +216,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
         &self,
         s: S,
         row: usize,
-        same: &Register<E::Acc>,
+        same: &mut Register<E::Acc>,
         beside: &mut impl Beside<E::Acc, S>,
     ) -> Option<Ready<E::Acc>> {
         let (call, n) = (self.call, self.call.shape.features);
@@ -290,7 +295,8 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
         let Some(last) = self.rows.clone().last() else { return };
         let start = self.rows.start;
         let mut totals = self.totals.take();
-        let same = call.weight.same();
+        // In turn, because the last pass over a row goes on beside the first over the next one.
+        let mut same = [call.weight.same(), call.weight.same()];
         let (n, used, streams) = (call.shape.features, call.form.used, S::STREAMS && call.streams());
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
@@ -300,12 +306,12 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
             };
             let stream = streams && stage.is_none();
             let nothing = Pointers::at(call, call.row(start), None);
-            let weight = call.weight.of_row(0, &same);
+            let weight = call.weight.of_row(0, &mut same[0]);
             let nothing = Differentiate::<E, _, _, K>::new(s, weight, nothing, Ready::none());
             let mut write = LastPass::start(s, nothing, n, n, None);
             for position in self.rows.clone() {
                 let row = call.row(position);
-                let ready = self.project(s, row, &same, &mut write);
+                let ready = self.project(s, row, &mut same[position % 2], &mut write);
                 write.finish(s);
                 if position > start {
                     self.row_done(s, position - 1, &mut stage, &mut totals);
@@ -320,7 +326,8 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
                 let mut at = if ready.is_some() { 0 } else { n };
                 let ready = ready.unwrap_or_else(Ready::none);
                 let output = pointers.dx.filter(|dx| stream && !dx.wide).map(|dx| dx.start);
-                let mut work = Differentiate::new(s, call.weight.of_row(row, &same), pointers, ready);
+                let mut work =
+                    Differentiate::new(s, call.weight.of_row(row, &mut same[position % 2]), pointers, ready);
                 if call.weight.has_runs() && at < n {
                     let mut scratch = Scratch::new();
                     let weight = call.weight.of_runs(row, &mut scratch);
@@ -381,14 +388,14 @@ impl<E: Element, S: Memory<E>> Work<S> for SumRuns<'_, E> {
     fn run(self, s: S) {
         let Runs { run, per_row } = self.to.runs;
         let ones = Affine::new(None, 1.0);
-        let one = ones.same();
+        let mut one = ones.same();
         // Without a mean, m is +0, and x - 0 is x.
         let standardise = Standardise::<_, Centred>::new(s, self.moments);
         for i in 0..per_row {
             // SAFETY: the row has these runs, and the sums have the row.
             unsafe {
                 let [x, dy] = [self.x.add(i * run), self.dy.add(i * run)];
-                let weight = ones.of_row(0, &one);
+                let weight = ones.of_row(0, &mut one);
                 let terms = Projections { x, dy, weight, standardise };
                 let sums = sums::<_, _, _, _, 2>(s, run, &terms, &mut Plainly);
                 for (to, sum) in self.to.sums.into_iter().zip(sums) {

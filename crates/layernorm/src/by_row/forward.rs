@@ -23,6 +23,8 @@ pub(crate) struct Forward<'a, E: Element> {
     pub(crate) saved: Option<Columns<Target<'a, E::Acc>>>,
     /// What makes the rows of `x`.
     pub(crate) add: Option<Add<'a, E>>,
+    /// Outputs of so many bytes are written past the caches.
+    pub(crate) stream_from: usize,
 }
 
 impl<'a, E: Element> Forward<'a, E> {
@@ -61,13 +63,14 @@ impl<'a, E: Element> Forward<'a, E> {
     ) -> Result<Self, Error> {
         let form = Form::new(params.eps, shape.features)?;
         let [weight, bias] = params.affine(shape.features)?;
-        let (in_place, rounding) = (false, Rounding::Once);
-        Ok(Self { shape, x, y, in_place, weight, bias, form, rounding, saved, add: None })
+        let (in_place, rounding, stream_from) = (false, Rounding::Once, usize::MAX);
+        Ok(Self { shape, x, y, in_place, weight, bias, form, rounding, saved, add: None, stream_from })
     }
 
     /// Run the call. (By way of a function that is not generic, so that the loops are compiled in this
     /// crate, once, and not in each that uses it.)
-    pub(crate) fn run(self, statistics: Statistics, run: Run) -> Result<(), Error> {
+    pub(crate) fn run(mut self, statistics: Statistics, run: Run) -> Result<(), Error> {
+        self.stream_from = run.stream_from();
         E::forward(&self, statistics, run)
     }
 
@@ -89,7 +92,7 @@ impl<'a, E: Element> Forward<'a, E> {
     }
 
     fn streams(&self) -> bool {
-        !self.in_place && self.shape.bytes::<E>() >= STREAM_FROM
+        !self.in_place && self.shape.bytes::<E>() >= self.stream_from
     }
 }
 
@@ -109,7 +112,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
         let Self { call, part, rows, .. } = self;
         let (n, form) = (call.shape.features, &call.form);
         let streams = S::STREAMS && call.streams();
-        let [weight, bias] = [call.weight.same(), call.bias.same()];
+        let [mut weight, mut bias] = [call.weight.same(), call.bias.same()];
         let runs = call.weight.has_runs() || call.bias.has_runs();
         if rows.is_empty() {
             return;
@@ -120,7 +123,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
             let mut stage = if streams { Stage::new(call.y, start, n) } else { None };
             let stream = streams && stage.is_none();
             let by_row = call.weight.varies() || call.bias.varies();
-            let mut numbers = [call.weight.of_row(0, &weight), call.bias.of_row(0, &bias)];
+            let mut numbers = [call.weight.of_row(0, &mut weight), call.bias.of_row(0, &mut bias)];
             let nothing = Normalise::<E, _, _, K> {
                 x: call.x.row(start),
                 y: call.y.row(start),
@@ -158,7 +161,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                 }
                 let mut at = if fast.is_some() { 0 } else { n };
                 if by_row {
-                    numbers = [call.weight.of_row(row, &weight), call.bias.of_row(row, &bias)];
+                    numbers = [call.weight.of_row(row, &mut weight), call.bias.of_row(row, &mut bias)];
                 }
                 let normalise = Normalise {
                     x,

@@ -180,14 +180,14 @@ impl<E: Element, S: Memory<E>> Work<S> for Values<'_, '_, E> {
     #[inline(always)]
     fn run(self, s: S) {
         let Self { norm, row, x, moments, at, to } = self;
-        let [weight, bias] = [norm.weight.same(), norm.bias.same()];
+        let [mut weight, mut bias] = [norm.weight.same(), norm.bias.same()];
         let mut stored = [E::Acc::from_f64(0.0); 16];
         // Without a mean, m is +0, and x - 0 is x.
         let normalise = Normalise::<E, _, _, Centred> {
             x,
             y: std::ptr::null_mut(),
-            weight: norm.weight.of_row(row, &weight),
-            bias: norm.bias.of_row(row, &bias),
+            weight: norm.weight.of_row(row, &mut weight),
+            bias: norm.bias.of_row(row, &mut bias),
             round: norm.rounding.rounds::<E>(norm.weight.is_wide()),
             standardise: Standardise::new(s, moments),
         };

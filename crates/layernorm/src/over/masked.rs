@@ -102,6 +102,7 @@ where
         rounding: Rounding::Once,
         saved: None,
         add: None,
+        stream_from: usize::MAX,
     }
 }
 
@@ -187,6 +188,7 @@ pub(super) unsafe fn backward<E: Element>(
             sums_of_runs: None,
             only: None,
             first: 0,
+            stream_from: usize::MAX,
         };
         call_of_row.part(call.statistics, level, 0..1, None);
     }

@@ -19,8 +19,22 @@ fn outlined<W: Work<Portable>>(s: Portable, work: W) -> W::Output {
 
 const WIDTH: usize = 8;
 
+/// `a * b + c` of arrays.
+trait Fused: Sized {
+    fn fused(a: &[Self; WIDTH], b: &[Self; WIDTH], c: &[Self; WIDTH]) -> [Self; WIDTH];
+}
+
 macro_rules! portable {
     ($t:ty, $registers:literal, $mantissa:literal) => {
+        impl Fused for $t {
+            // Without instructions for it, each is a call of the C library: eight of them everywhere would only be long.
+            #[cfg_attr(target_arch = "x86_64", inline(never))]
+            #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
+            fn fused(a: &[Self; WIDTH], b: &[Self; WIDTH], c: &[Self; WIDTH]) -> [Self; WIDTH] {
+                std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+            }
+        }
+
         impl Vector<$t> for Portable {
             type V = [$t; WIDTH];
             type Lanes = [[$t; WIDTH]; $registers];
@@ -66,11 +80,11 @@ macro_rules! portable {
             }
             #[inline(always)]
             fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-                std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+                Fused::fused(&a, &b, &c)
             }
             #[inline(always)]
             fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-                std::array::from_fn(|i| (-a[i]).mul_add(b[i], c[i]))
+                Fused::fused(&a.map(|a| -a), &b, &c)
             }
             #[inline(always)]
             fn keep_first(self, v: Self::V, count: usize) -> Self::V {

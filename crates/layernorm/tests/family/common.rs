@@ -194,8 +194,9 @@ pub(crate) fn best() -> Run {
     at(levels().last().copied().unwrap())
 }
 
+/// One thread, at a level; outputs from 2 MiB on past the caches, so that tests of both ways stay small.
 pub(crate) fn at(level: Level) -> Run {
-    Run::default().with_level(level).with_threads(Threads::One)
+    Run::default().with_level(level).with_threads(Threads::One).with_stream_from(2 << 20)
 }
 
 /// Miri knows few vector instructions.

@@ -20,5 +20,7 @@ mod conditional;
 mod gated;
 mod group;
 mod lengths;
+#[cfg(not(miri))]
+mod properties;
 mod silu;
 mod tools;

@@ -10,6 +10,8 @@ pub(crate) const SENTINEL: f64 = -12352.0;
 pub(crate) trait Number: Element {
     /// Half the distance from 1 to the next number.
     const U: f64;
+    /// The smallest number, some times: what is lost below the normal ones.
+    const TINY: f64;
     fn of(value: f64) -> Self;
     fn wide(self) -> f64;
     fn bits(self) -> u64;
@@ -21,9 +23,10 @@ fn to_f32(value: f64) -> f32 {
 }
 
 macro_rules! number {
-    ($t:ty, $u:expr, $of:expr) => {
+    ($t:ty, $u:expr, $tiny:expr, $of:expr) => {
         impl Number for $t {
             const U: f64 = $u;
+            const TINY: f64 = $tiny;
             fn of(value: f64) -> Self {
                 $of(value)
             }
@@ -36,10 +39,10 @@ macro_rules! number {
         }
     };
 }
-number!(f32, f32::UNIT_ROUNDOFF, to_f32);
-number!(f64, f64::UNIT_ROUNDOFF, |value| value);
-number!(f16, 1.0 / 2048.0, f16::from_f64);
-number!(bf16, 1.0 / 256.0, bf16::from_f64);
+number!(f32, f32::UNIT_ROUNDOFF, 1e-43, to_f32);
+number!(f64, f64::UNIT_ROUNDOFF, 1e-322, |value| value);
+number!(f16, 1.0 / 2048.0, 1.2e-7, f16::from_f64);
+number!(bf16, 1.0 / 256.0, 1e-39, bf16::from_f64);
 
 /// Numbers with the same bits everywhere: splitmix64.
 pub(crate) struct Random(pub(crate) u64);

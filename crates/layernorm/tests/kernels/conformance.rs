@@ -5,8 +5,9 @@
 use crate::case::{Case, Many, Norm, Results};
 use crate::level::{at, levels};
 use crate::naive;
-use crate::number::{Number, Stored, bits, power_of_two};
+use crate::number::{Stored, Value, bits, power_of_two};
 use crate::random::Random;
+use half::{bf16, f16};
 use layernorm::ORDER_VERSION;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -24,13 +25,13 @@ enum Input<T> {
     Rule { seed: u64, len: usize },
 }
 
-/// The rule: integers of 24 bits, less 2^23, over 2^20. Exact in f32.
-fn by_rule<T: Number>(seed: u64, len: usize) -> Vec<T> {
+/// The rule: integers of 24 bits, less 2^23, over 2^20. Exact in f32, rounded once in halves.
+fn by_rule<T: Value>(seed: u64, len: usize) -> Vec<T> {
     let mut random = Random::new(seed);
     (0..len).map(|_| T::of(((random.bits() >> 40) as f64 - power_of_two(23)) * power_of_two(-20))).collect()
 }
 
-impl<T: Number> Input<T> {
+impl<T: Value> Input<T> {
     fn numbers(&self) -> Vec<T> {
         match self {
             Self::Given(numbers) => numbers.clone(),
@@ -56,13 +57,13 @@ impl<T: Number> Input<T> {
     }
 }
 
-fn hex<T: Number>(numbers: &[T]) -> String {
+fn hex<T: Value>(numbers: &[T]) -> String {
     let width = 2 * size_of::<T>();
     let one = |x: &T| if x.wide().is_nan() { "nan".to_owned() } else { format!("{:0width$x}", x.bits()) };
     numbers.iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
-fn parse_hex<T: Number>(text: &str) -> Vec<T> {
+fn parse_hex<T: Value>(text: &str) -> Vec<T> {
     let one = |word| {
         if word == "nan" { T::of(f64::NAN) } else { T::of_bits(u64::from_str_radix(word, 16).unwrap()) }
     };
@@ -70,28 +71,32 @@ fn parse_hex<T: Number>(text: &str) -> Vec<T> {
 }
 
 /// FNV-1a over the bytes of the bits, lowest first; of a NaN, the bytes of all ones.
-fn digest<T: Number>(numbers: &[T]) -> String {
+fn digest<T: Value>(numbers: &[T]) -> String {
     let bytes = numbers.iter().flat_map(|x| bits(*x).to_le_bytes().into_iter().take(size_of::<T>()));
     let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
     format!("digest {:016x}", bytes.fold(0xcbf2_9ce4_8422_2325, fnv))
 }
 
 /// Long outputs are published as a digest.
-fn output<T: Number>(numbers: &[T]) -> String {
+fn output<T: Value>(numbers: &[T]) -> String {
     if numbers.len() <= 40 { hex(numbers) } else { digest(numbers) }
 }
 
-fn results<T: Number + Stored<Acc = T>>(of: &Results<T>) -> Vec<(&'static str, String)> {
-    let all = [
-        ("y", &of.y),
-        ("m", &of.m),
-        ("c", &of.c),
-        ("rstd", &of.rstd),
-        ("dx", &of.dx),
-        ("dweight", &of.dweight),
-        ("dbias", &of.dbias),
-    ];
-    all.iter().map(|(name, numbers)| (*name, output(numbers))).collect()
+fn results<E: Stored>(of: &Results<E>) -> [(&'static str, String); 7] {
+    [
+        ("y", output(&of.y)),
+        ("m", output(&of.m)),
+        ("c", output(&of.c)),
+        ("rstd", output(&of.rstd)),
+        ("dx", output(&of.dx)),
+        ("dweight", output(&of.dweight)),
+        ("dbias", output(&of.dbias)),
+    ]
+}
+
+/// Parameters as the case has them, from elements.
+fn widened<E: Stored>(numbers: &[E]) -> Vec<E::Acc> {
+    numbers.iter().map(|number| number.acc()).collect()
 }
 
 /// One vector: the case, and its inputs as they are published.
@@ -100,8 +105,8 @@ struct Vector<T: Stored> {
     inputs: [Input<T>; 2],
 }
 
-impl<T: Number + Stored<Acc = T>> Vector<T> {
-    fn new(norm: Norm, n: usize, inputs: [Input<T>; 2], seed: u64) -> Self {
+impl<E: Stored> Vector<E> {
+    fn new(norm: Norm, n: usize, inputs: [Input<E>; 2], seed: u64) -> Self {
         let [x, dy] = [inputs[0].numbers(), inputs[1].numbers()];
         let mut random = Random::new(seed);
         let mut parameter = |many: Many| {
@@ -110,7 +115,7 @@ impl<T: Number + Stored<Acc = T>> Vector<T> {
                 Many::Shared => 1,
                 Many::PerUnit => n,
             };
-            Some(by_rule(random.bits() >> 32, len))
+            Some(widened(&by_rule::<E>(random.bits() >> 32, len)))
         };
         let many = |k: u64| Many::ALL[(seed / k % 3) as usize];
         // A parameter a feature is written out, so long rows have few.
@@ -124,12 +129,13 @@ impl<T: Number + Stored<Acc = T>> Vector<T> {
     fn text(&self) -> String {
         let Case { norm, n, eps, first_row, weight, bias, .. } = &self.case;
         let name = if *norm == Norm::Layer { "layer_norm" } else { "rms_norm" };
-        let mut text = format!("\nvector {name} {} {n} {first_row} {:016x}\n", T::NAME, eps.to_bits());
+        let mut text = format!("\nvector {name} {} {n} {first_row} {:016x}\n", E::NAME, eps.to_bits());
         for (name, input) in ["x", "dy"].iter().zip(&self.inputs) {
             writeln!(text, "{name} {}", input.text()).unwrap();
         }
         for (name, parameter) in [("weight", weight), ("bias", bias)] {
-            let numbers = parameter.as_ref().map_or("absent".to_owned(), |numbers| hex(numbers));
+            let elements = |numbers: &Vec<E::Acc>| numbers.iter().map(|x| E::round(*x)).collect::<Vec<_>>();
+            let numbers = parameter.as_ref().map_or("absent".to_owned(), |of| hex(&elements(of)));
             writeln!(text, "{name} {numbers}").unwrap();
         }
         for (name, numbers) in results(&naive::run(&self.case)) {
@@ -140,27 +146,27 @@ impl<T: Number + Stored<Acc = T>> Vector<T> {
 }
 
 /// Short rows, written out: ordinary, of large mean, constant, out of range, with a NaN.
-fn short<T: Number>(n: usize, seed: u64) -> [Input<T>; 2] {
+fn short<T: Value>(n: usize, seed: u64) -> [Input<T>; 2] {
     let ordinary = by_rule::<T>(seed, n);
     let row = |value: &dyn Fn(usize) -> f64| -> Vec<T> { (0..n).map(|j| T::of(value(j))).collect() };
-    let [smallest, largest] = T::EXPONENTS;
+    let ([smallest, largest], far) = (T::EXPONENTS, if T::GREATEST < 1e5 { 1e3 } else { 1e5 });
     let scaled = |exponent: i32| row(&|j| ordinary[j].wide() / 8.0 * power_of_two(exponent));
     let x = [
         ordinary.clone(),
-        row(&|j| ordinary[j].wide() + 1e5),
+        row(&|j| ordinary[j].wide() + far),
         row(&|_| 0.1),
         scaled(largest),
         scaled(largest / 2),
         scaled(smallest / 2),
         scaled(smallest + 12),
         row(&|j| if j == n / 2 { f64::NAN } else { j as f64 }),
-        row(&|_| T::LARGEST),
+        row(&|_| T::GREATEST),
     ];
     let dy = by_rule(seed + 1, x.len() * n);
     [Input::Given(x.concat()), Input::Given(dy)]
 }
 
-fn vectors<T: Number + Stored<Acc = T>>() -> Vec<Vector<T>> {
+fn vectors<E: Stored>() -> Vec<Vector<E>> {
     let mut all = vec![];
     let mut seed = 0;
     for norm in Norm::BOTH {
@@ -190,8 +196,10 @@ fn vectors<T: Number + Stored<Acc = T>>() -> Vec<Vector<T>> {
 }
 
 fn file() -> String {
-    let vectors: Vec<String> =
-        vectors::<f32>().iter().map(Vector::text).chain(vectors::<f64>().iter().map(Vector::text)).collect();
+    fn of<E: Stored>() -> String {
+        vectors::<E>().iter().map(Vector::text).collect()
+    }
+    let vectors = [of::<f32>(), of::<f64>(), of::<f16>(), of::<bf16>()];
     format!(
         "# Conformance vectors of layernorm, order version {ORDER_VERSION}. README.md says how to read them.\n{}",
         vectors.concat()
@@ -199,20 +207,22 @@ fn file() -> String {
 }
 
 /// A vector of the file, by its lines.
-fn check<T: Number + Stored<Acc = T>>(head: &[&str], lines: &[&str]) {
+fn check<E: Stored>(head: &[&str], lines: &[&str]) {
     let find = |name: &str| {
         let line = lines.iter().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("{head:?} has no {name}"))
     };
-    let parameter = |name: &str| Some(find(name)).filter(|text| *text != "absent").map(parse_hex::<T>);
+    let parameter = |name: &str| {
+        Some(find(name)).filter(|text| *text != "absent").map(|text| widened(&parse_hex::<E>(text)))
+    };
     let case = Case {
         norm: if head[0] == "layer_norm" { Norm::Layer } else { Norm::Rms },
         n: head[2].parse().unwrap(),
         wide: false,
         first_row: head[3].parse().unwrap(),
         eps: f64::from_bits(u64::from_str_radix(head[4], 16).unwrap()),
-        x: Input::<T>::parse(find("x")).numbers(),
-        dy: Input::<T>::parse(find("dy")).numbers(),
+        x: Input::<E>::parse(find("x")).numbers(),
+        dy: Input::<E>::parse(find("dy")).numbers(),
         weight: parameter("weight"),
         bias: parameter("bias"),
     };
@@ -242,11 +252,13 @@ fn the_published_vectors() {
         match head[1] {
             "f32" => check::<f32>(&head, &lines[1..]),
             "f64" => check::<f64>(&head, &lines[1..]),
+            "f16" => check::<f16>(&head, &lines[1..]),
+            "bf16" => check::<bf16>(&head, &lines[1..]),
             other => panic!("{other}?"),
         }
         count += 1;
     }
-    assert_eq!(count, 60, "vectors in the file");
+    assert_eq!(count, 120, "vectors in the file");
 }
 
 /// The file is what this one writes, so nobody edits it by hand, and the rule in the README is this rule.

@@ -42,9 +42,9 @@ pub(crate) fn levels() -> Vec<Level> {
     if cfg!(miri) { vec![Level::Portable] } else { Level::available().collect() }
 }
 
-/// One thread, at a level.
+/// One thread, at a level; outputs from 2 MiB on past the caches, so that tests of both ways stay small.
 pub(crate) fn at(level: Level) -> Run {
-    Run::default().with_level(level).with_threads(Threads::One)
+    Run::default().with_level(level).with_threads(Threads::One).with_stream_from(2 << 20)
 }
 
 /// One thread, at the best level under test.

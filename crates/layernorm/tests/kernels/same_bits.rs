@@ -289,7 +289,7 @@ fn gradients_wanted_or_not<T: Stored>() {
     }
 }
 
-/// Outputs below, at and above 2 MiB, where they begin to be written past the cache.
+/// Outputs below, at and above 2 MiB, where `at` has them begin to be written past the cache.
 fn past_the_cache_or_not<T: Stored>() {
     if Effort::get() == Effort::Tiny {
         return; // Miri has no streaming stores.

@@ -58,19 +58,19 @@ impl<T: Number> Arrays<T> {
     }
 
     fn forward(&self) -> Result<Array2<T>, Error> {
-        let forward = match self.operator {
-            Operator::LayerNorm => norms::layer_norm_array,
-            _ => norms::rms_norm_array,
-        };
-        Ok(forward(self.x.view(), self.norm(), self.run)?)
+        let (x, norm) = (self.x.view(), self.norm());
+        Ok(match self.operator {
+            Operator::LayerNorm => norms::layer_norm_array(x, norm, self.run)?,
+            _ => norms::rms_norm_array(x, norm, self.run)?,
+        })
     }
 
     fn backward(&self, dy: &Array2<T>) -> Result<ArrayGradients<T, Ix2>, Error> {
-        let backward = match self.operator {
-            Operator::LayerNorm => norms::layer_norm_backward_arrays,
-            _ => norms::rms_norm_backward_arrays,
-        };
-        Ok(backward(self.x.view(), dy.view(), self.norm(), self.run)?)
+        let (x, dy, norm) = (self.x.view(), dy.view(), self.norm());
+        Ok(match self.operator {
+            Operator::LayerNorm => norms::layer_norm_backward_arrays(x, dy, norm, self.run)?,
+            _ => norms::rms_norm_backward_arrays(x, dy, norm, self.run)?,
+        })
     }
 }
 

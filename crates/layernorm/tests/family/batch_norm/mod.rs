@@ -1,11 +1,11 @@
 //! Batch norm: against [`layernorm::reference`] within the bounds, against a naive implementation bit for bit.
 
-mod accuracy;
+pub(crate) mod accuracy;
 mod bits;
 mod conventions;
 mod gradients;
-mod naive;
-mod problem;
+pub(crate) mod naive;
+pub(crate) mod problem;
 mod ranks;
 mod refused;
 mod special;

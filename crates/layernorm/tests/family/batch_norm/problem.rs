@@ -171,7 +171,7 @@ pub(crate) struct How<'a> {
 }
 
 pub(crate) fn at(level: Level) -> How<'static> {
-    let run = Run::default().with_level(level).with_threads(Threads::One);
+    let run = Run::default().with_level(level).with_threads(Threads::One).with_stream_from(2 << 20);
     How { run, in_place: false, apart: 0, reducer: None }
 }
 
