@@ -20,7 +20,10 @@ trap 'rm -rf "$folder"' EXIT
 
 example features "The columns after layer norm"
 example features "written to" --rows --rms --out "$folder/rows.csv"
+example frozen_batch_norm "share of pictures told right"
 
+# Timings, for a quiet machine, show nothing here.
+ran+="overhead "
 for file in crates/*/examples/*.rs; do
     [[ "$file" == crates/layernorm-candle/* ]] && continue
     name="$(basename "$file" .rs)"
