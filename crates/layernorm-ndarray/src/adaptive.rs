@@ -109,7 +109,7 @@ pub fn ada_layer_norm_backward<E: Element, P: Companion<E>, D: Dimension>(
     gradients: Gradients<'_, E, D>,
     run: Run,
 ) -> Result<(), Error> {
-    backward([&x, &dy], &modulation, saved, gradients, (true, run))
+    backward([x.view(), dy.view()], &modulation, saved, gradients, (true, run))
 }
 
 /// RMS norm of `x` over the axes of `modulation`, with the scale and shift of each sample. As [`ada_layer_norm`] otherwise.
@@ -184,7 +184,7 @@ pub fn ada_rms_norm_backward<E: Element, P: Companion<E>, D: Dimension>(
     gradients: Gradients<'_, E, D>,
     run: Run,
 ) -> Result<(), Error> {
-    backward([&x, &dy], &modulation, rstd.map(columns), gradients, (false, run))
+    backward([x.view(), dy.view()], &modulation, rstd.map(columns), gradients, (false, run))
 }
 
 fn forward<E: Element, P: Companion<E>, D: Dimension>(
@@ -229,7 +229,7 @@ fn in_place<E: Element, P: Companion<E>, D: Dimension>(
 }
 
 fn backward<E: Element, P: Companion<E>, D: Dimension>(
-    [x, dy]: [&ArrayView<'_, E, D>; 2],
+    [x, dy]: [ArrayView<'_, E, D>; 2],
     modulation: &Modulation<'_, P>,
     saved: SavedRef<'_, E::Acc>,
     Gradients { mut dx, params }: Gradients<'_, E, D>,
@@ -244,7 +244,7 @@ fn backward<E: Element, P: Companion<E>, D: Dimension>(
     let features = Layout { shape: x.shape(), strides: x.strides(), axes: modulation.axes }.features();
     let axes = modulation.axes_of_sample();
     let mut of = Parameters::of(modulation, &axes);
-    let [mut x, mut dy] = [x, dy].map(|view| Reading::of(Source::of(view, modulation.axes)));
+    let [mut x, mut dy] = [&x, &dy].map(|view| Reading::of(Source::of(view, modulation.axes)));
     let mut dx = dx.as_mut().map(|dx| Writing::of(Target::of(dx, modulation.axes)));
     with_slices(params, |params| {
         let rows = |sums| RowsMut::new(sums, features);

@@ -53,7 +53,7 @@ pub fn add_layer_norm<E: Element, P: Companion<E>, D: Dimension>(
     saved: Option<StatsMut<'_, E::Acc>>,
     run: Run,
 ) -> Result<(), Error> {
-    forward([&x, &residual], &norm, to, saved, (true, run))
+    forward([x.view(), residual.view()], &norm, to, saved, (true, run))
 }
 
 /// [`add_layer_norm`] in place: `residual` becomes the stream, and `x` its norm. The same bits.
@@ -128,7 +128,7 @@ pub fn add_layer_norm_backward<E: Element, P: Companion<E>, D: Dimension>(
     gradients: AddGradients<'_, E, D>,
     run: Run,
 ) -> Result<(), Error> {
-    backward([&stream, &dy], &norm, saved, gradients, (true, run))
+    backward([stream.view(), dy.view()], &norm, saved, gradients, (true, run))
 }
 
 /// Add, then RMS norm: stream = residual + x, and y = weight stream / sqrt(mean(stream^2) + eps) + bias over the axes of `norm`.
@@ -157,7 +157,7 @@ pub fn add_rms_norm<E: Element, P: Companion<E>, D: Dimension>(
     rstd: Option<&mut [E::Acc]>,
     run: Run,
 ) -> Result<(), Error> {
-    forward([&x, &residual], &norm, to, rstd.map(columns_mut), (false, run))
+    forward([x.view(), residual.view()], &norm, to, rstd.map(columns_mut), (false, run))
 }
 
 /// [`add_rms_norm`] in place: `residual` becomes the stream, and `x` its norm. The same bits.
@@ -209,11 +209,11 @@ pub fn add_rms_norm_backward<E: Element, P: Companion<E>, D: Dimension>(
     gradients: AddGradients<'_, E, D>,
     run: Run,
 ) -> Result<(), Error> {
-    backward([&stream, &dy], &norm, rstd.map(columns), gradients, (false, run))
+    backward([stream.view(), dy.view()], &norm, rstd.map(columns), gradients, (false, run))
 }
 
 fn forward<E: Element, P: Companion<E>, D: Dimension>(
-    [x, residual]: [&ArrayView<'_, E, D>; 2],
+    [x, residual]: [ArrayView<'_, E, D>; 2],
     norm: &Norm<'_, P>,
     [mut y, mut stream]: [ArrayViewMut<'_, E, D>; 2],
     saved: Saved<'_, E::Acc>,
@@ -224,7 +224,7 @@ fn forward<E: Element, P: Companion<E>, D: Dimension>(
         expect(what, shape, x.shape())?;
     }
     let numbers = Numbers::of(norm, Layout { shape: x.shape(), strides: x.strides(), axes: norm.axes })?;
-    let [mut x, mut residual] = [x, residual].map(|view| Reading::of(Source::of(view, norm.axes)));
+    let [mut x, mut residual] = [&x, &residual].map(|view| Reading::of(Source::of(view, norm.axes)));
     let [mut y, mut stream] = [&mut y, &mut stream].map(|view| Writing::of(Target::of(view, norm.axes)));
     let (x, y_rows) = (x.rows()?, y.rows()?);
     let to = Residual { residual: residual.rows()?, out: stream.rows()?, branch: Branch::<E, P>::default() };
@@ -263,7 +263,7 @@ fn in_place<E: Element, P: Companion<E>, D: Dimension>(
 }
 
 fn backward<E: Element, P: Companion<E>, D: Dimension>(
-    [stream, dy]: [&ArrayView<'_, E, D>; 2],
+    [stream, dy]: [ArrayView<'_, E, D>; 2],
     norm: &Norm<'_, P>,
     saved: SavedRef<'_, E::Acc>,
     AddGradients { dstream, mut dx, params: of_params }: AddGradients<'_, E, D>,
@@ -277,7 +277,7 @@ fn backward<E: Element, P: Companion<E>, D: Dimension>(
     let layout = Layout { shape: stream.shape(), strides: stream.strides(), axes: norm.axes };
     let numbers = Numbers::of(norm, layout)?;
     of_params.as_ref().map_or(Ok(()), |of_params| of_params.check(layout))?;
-    let [mut stream, mut dy] = [stream, dy].map(|view| Reading::of(Source::of(view, norm.axes)));
+    let [mut stream, mut dy] = [&stream, &dy].map(|view| Reading::of(Source::of(view, norm.axes)));
     let mut dstream = dstream.as_ref().map(|view| Reading::of(Source::of(view, norm.axes)));
     let mut dx = Writing::of(Target::of(&mut dx, norm.axes));
     with_slices(of_params, |of_params| {

@@ -121,12 +121,17 @@ pub fn batch_norm_train_backward<E: Element, P: Companion<E>, D: Dimension>(
     gradients: Gradients<'_, E, D>,
     run: Run,
 ) -> Result<(), Error> {
-    backward((OfBatch, &norm), [&x, &dy], gradients, |images, params, [x, dy], (dx, of_params)| {
-        let dx = dx.map(|dx| write(images, dx)).transpose()?;
-        let (x, dy, gradients) =
-            (read(images, x)?, read(images, dy)?, BatchGradients { dx, params: of_params });
-        layernorm::batch_norm_train_backward(x, dy, params, trained, gradients, run)
-    })
+    backward(
+        (OfBatch, &norm),
+        [x.view(), dy.view()],
+        gradients,
+        |images, params, [x, dy], (dx, of_params)| {
+            let dx = dx.map(|dx| write(images, dx)).transpose()?;
+            let (x, dy, gradients) =
+                (read(images, x)?, read(images, dy)?, BatchGradients { dx, params: of_params });
+            layernorm::batch_norm_train_backward(x, dy, params, trained, gradients, run)
+        },
+    )
 }
 
 /// [`batch_norm_train_backward`] in place: `dy` becomes dx. The same bits.
@@ -245,12 +250,17 @@ pub fn batch_norm_eval_backward<E: Element, P: Companion<E>, D: Dimension>(
     gradients: Gradients<'_, E, D>,
     run: Run,
 ) -> Result<(), Error> {
-    backward((OfBatch, &norm), [&x, &dy], gradients, |images, params, [x, dy], (dx, of_params)| {
-        let dx = dx.map(|dx| write(images, dx)).transpose()?;
-        let (x, dy, gradients) =
-            (read(images, x)?, read(images, dy)?, BatchGradients { dx, params: of_params });
-        layernorm::batch_norm_eval_backward(x, dy, params, running, gradients, run)
-    })
+    backward(
+        (OfBatch, &norm),
+        [x.view(), dy.view()],
+        gradients,
+        |images, params, [x, dy], (dx, of_params)| {
+            let dx = dx.map(|dx| write(images, dx)).transpose()?;
+            let (x, dy, gradients) =
+                (read(images, x)?, read(images, dy)?, BatchGradients { dx, params: of_params });
+            layernorm::batch_norm_eval_backward(x, dy, params, running, gradients, run)
+        },
+    )
 }
 
 /// [`batch_norm_eval_backward`] in place: `dy` becomes dx. The same bits.

@@ -56,7 +56,7 @@ type To<'a, 'b, E> = (Option<&'a mut Writing<'b, E>>, layernorm::ParamGradients<
 /// `kernel` of x and dy.
 pub(crate) fn backward<E: Element, P: Companion<E>, D: Dimension>(
     (kind, norm): How<'_, '_, P>,
-    [x, dy]: [&ArrayView<'_, E, D>; 2],
+    [x, dy]: [ArrayView<'_, E, D>; 2],
     Gradients { mut dx, params }: Gradients<'_, E, D>,
     kernel: impl FnOnce(&Images, Params<'_, P>, [&mut Reading<'_, E>; 2], To<'_, '_, E>) -> Done,
 ) -> Result<(), Error> {
@@ -64,8 +64,8 @@ pub(crate) fn backward<E: Element, P: Companion<E>, D: Dimension>(
     if let Some(dx) = &dx {
         expect("dx", dx.shape(), x.shape())?;
     }
-    let (images, numbers) = for_backward((kind, norm), x, params.as_ref())?;
-    let (x, dy) = (images.view(x), images.view(dy));
+    let (images, numbers) = for_backward((kind, norm), &x, params.as_ref())?;
+    let (x, dy) = (images.view(&x), images.view(&dy));
     let mut dx = dx.as_mut().map(|dx| images.view_mut(dx));
     let [mut x, mut dy] = [&x, &dy].map(|view| Reading::of(Source::of(view, images.of_row())));
     let mut dx = dx.as_mut().map(|dx| Writing::of(Target::of(dx, images.of_row())));

@@ -185,11 +185,16 @@ pub fn group_norm_backward<E: Element, P: Companion<E>, D: Dimension>(
     gradients: Gradients<'_, E, D>,
     run: Run,
 ) -> Result<(), Error> {
-    backward((Kind::Group, &groups.norm), [&x, &dy], gradients, |images, params, [x, dy], (dx, of_params)| {
-        let norm = groups.call(images, params)?;
-        let gradients = TensorGradients { dx: dx.map(|dx| dx.numbers()).transpose()?, params: of_params };
-        layernorm::group_norm_backward(norm, x.numbers()?, dy.numbers()?, saved, gradients, run)
-    })
+    backward(
+        (Kind::Group, &groups.norm),
+        [x.view(), dy.view()],
+        gradients,
+        |images, params, [x, dy], (dx, of_params)| {
+            let norm = groups.call(images, params)?;
+            let gradients = TensorGradients { dx: dx.map(|dx| dx.numbers()).transpose()?, params: of_params };
+            layernorm::group_norm_backward(norm, x.numbers()?, dy.numbers()?, saved, gradients, run)
+        },
+    )
 }
 
 /// [`group_norm_backward`] in place: `dy` becomes dx. The same bits.

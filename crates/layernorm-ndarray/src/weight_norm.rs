@@ -129,7 +129,7 @@ pub fn weight_norm_backward<E: Element, P: Companion<E>, D: Dimension>(
     }
     let units = Units::of(of.axis, v.shape())?;
     let gain = side_by_side(&of.g);
-    let [v, dw] = [v, dw].map(|view| view.into_dyn().permuted_axes(units.order()));
+    let [v, dw] = [v.view(), dw.view()].map(|view| view.into_dyn().permuted_axes(units.order()));
     let mut dv = dv.as_mut().map(|dv| dv.view_mut().into_dyn().permuted_axes(units.order()));
     let [mut v, mut dw] = [&v, &dw].map(|view| Reading::of(Source::of(view, units.all())));
     let mut dv = dv.as_mut().map(|dv| Writing::of(Target::of(dv, units.all())));
