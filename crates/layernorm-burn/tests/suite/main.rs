@@ -10,6 +10,7 @@ mod errors;
 mod family;
 mod gradients;
 mod kernels;
+mod migrating;
 mod norms;
 mod pytorch;
 mod records;
