@@ -240,6 +240,31 @@ fn on(threads: usize, call: &(impl Fn(Run) -> Results + Sync)) -> Results {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| call(run))
 }
 
+/// How a norm with parameters for samples or rows is called.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Way {
+    /// Numbers between rows.
+    pub(crate) hole: usize,
+    pub(crate) in_place: bool,
+    /// Are the statistics taken again for the backward pass?
+    pub(crate) without_saved: bool,
+}
+
+/// [`everywhere`] in the plainest way, and the same in the other ones.
+pub(crate) fn in_every_way(what: &str, call: impl Fn(Way, Run) -> Results + Sync) {
+    let way = Way::default();
+    everywhere(what, |run| call(way, run));
+    let expected = call(way, best());
+    for other in [
+        Way { hole: 3, ..way },
+        Way { in_place: true, ..way },
+        Way { hole: 1, in_place: true, ..way },
+        Way { without_saved: true, ..way },
+    ] {
+        same_results(&format!("{what}, {other:?}"), &call(other, best()), &expected);
+    }
+}
+
 /// Two levels and two threads, for outputs that are large.
 pub(crate) fn here_and_there(what: &str, call: impl Fn(Run) -> Results + Sync) {
     let expected = call(best());

@@ -32,13 +32,6 @@ struct Case<E, R> {
     eps: f64,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Way {
-    hole: usize,
-    in_place: bool,
-    without_saved: bool,
-}
-
 impl<E: Number, R: Number + Companion<E>> Case<E, R> {
     fn random(norm: Norm, [rows, entries]: [usize; 2], n: usize, random: &mut Random) -> Self {
         // Some entries often, some seldom, some never.
@@ -241,17 +234,7 @@ fn the_same_bits_everywhere<E: Number, R: Number + Companion<E>>() {
             let mut case = Case::<E, R>::random(norm, [rows, entries], n, &mut random);
             hard_rows(&mut case.x, n, &mut random);
             let what = format!("{norm:?} {rows} of {entries} x {n}");
-            everywhere(&what, |run| case.run(Way::default(), run));
-            let expected = case.run(Way::default(), best());
-            let way = Way::default();
-            for other in [
-                Way { hole: 3, ..way },
-                Way { in_place: true, ..way },
-                Way { hole: 1, in_place: true, ..way },
-                Way { without_saved: true, ..way },
-            ] {
-                same_results(&format!("{what}, {other:?}"), &case.run(other, best()), &expected);
-            }
+            in_every_way(&what, |way, run| case.run(way, run));
         }
     }
 }

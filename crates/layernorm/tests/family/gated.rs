@@ -31,13 +31,6 @@ struct Case<E, R> {
     upstream: Option<Vec<R>>,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
-struct Way {
-    hole: usize,
-    in_place: bool,
-    without_saved: bool,
-}
-
 impl<E: Number, R: Number + Companion<E>> Case<E, R> {
     fn random(norm: Norm, [samples, positions]: [usize; 2], n: usize, random: &mut Random) -> Self {
         let len = samples * positions * n;
@@ -272,20 +265,8 @@ fn the_same_bits_everywhere<E: Number, R: Number + Companion<E>>() {
             let mut case = Case::<E, R>::random(norm, [samples, positions], n, &mut random);
             hard_rows(&mut case.residual, n, &mut random);
             let what = format!("{norm:?} {samples} x {positions} x {n}");
-            everywhere(&what, |run| case.fused(Way::default(), run));
-            everywhere(&what, |run| case.alone(Way::default(), run));
-            let way = Way::default();
-            let expected = [case.fused(way, best()), case.alone(way, best())];
-            for other in [
-                Way { hole: 3, ..way },
-                Way { in_place: true, ..way },
-                Way { hole: 1, in_place: true, ..way },
-                Way { without_saved: true, ..way },
-            ] {
-                let what = format!("{what}, {other:?}");
-                same_results(&what, &case.fused(other, best()), &expected[0]);
-                same_results(&what, &case.alone(other, best()), &expected[1]);
-            }
+            in_every_way(&what, |way, run| case.fused(way, run));
+            in_every_way(&what, |way, run| case.alone(way, run));
         }
     }
 }
