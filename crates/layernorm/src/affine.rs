@@ -121,21 +121,31 @@ impl<'a, E: Element> Affine<'a, E> {
         Register([self.same; _])
     }
 
-    /// Those of a row, given [`Affine::same`], which they may be read from.
+    /// Those of a row, given [`Affine::same`], which they may be read from. Without their offset: for what has none.
     #[inline(always)]
     pub(crate) fn of_row(&self, row: usize, same: &mut Register<E::Acc>) -> Numbers<E> {
-        let nothing = E::Acc::from_f64(-0.0);
         match self.values {
-            None => Numbers { from: Place::wide(same.0.as_ptr()), mask: 0, offset: nothing },
+            None => Numbers { from: Place::wide(same.0.as_ptr()), mask: 0 },
             // The row is one run.
-            Some(_) if self.runs.run > 1 && self.runs.per_row == 1 => {
+            Some(_) if self.is_one_run() => {
                 *same = Register([self.number(row, 0); _]);
-                Numbers { from: Place::wide(same.0.as_ptr()), mask: 0, offset: nothing }
+                Numbers { from: Place::wide(same.0.as_ptr()), mask: 0 }
             }
-            Some(values) => {
-                Numbers { from: self.first_of_row(values, row), mask: usize::MAX, offset: self.offset }
-            }
+            Some(values) => Numbers { from: self.first_of_row(values, row), mask: usize::MAX },
         }
+    }
+
+    /// As [`Affine::of_row`], with the offset.
+    #[inline(always)]
+    pub(crate) fn of_row_above(&self, row: usize, same: &mut Register<E::Acc>) -> Above<E> {
+        let has = self.values.is_some() && !self.is_one_run();
+        let offset = if has { self.offset } else { E::Acc::from_f64(-0.0) };
+        Above { numbers: self.of_row(row, same), offset }
+    }
+
+    #[inline(always)]
+    fn is_one_run(&self) -> bool {
+        self.runs.run > 1 && self.runs.per_row == 1
     }
 
     /// Those of a row, by runs. `scratch` is this thread's, and of no other numbers in use.
@@ -186,14 +196,28 @@ pub(crate) struct Numbers<E: Element> {
     from: Place<E>,
     /// Of a position: all of it, or nothing.
     mask: usize,
-    offset: E::Acc,
 }
 
 impl<E: Element> Parameters<E> for Numbers<E> {
     #[inline(always)]
     unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
         // SAFETY: the caller's: there is one number a feature; or a register of them, read from its start.
-        s.add(unsafe { self.from.load(s, at & self.mask, count) }, s.splat(self.offset))
+        unsafe { self.from.load(s, at & self.mask, count) }
+    }
+}
+
+/// [`Numbers`], each above an offset.
+#[derive(Clone, Copy)]
+pub(crate) struct Above<E: Element> {
+    numbers: Numbers<E>,
+    offset: E::Acc,
+}
+
+impl<E: Element> Parameters<E> for Above<E> {
+    #[inline(always)]
+    unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
+        // SAFETY: the caller's.
+        s.add(unsafe { self.numbers.get(s, at, count) }, s.splat(self.offset))
     }
 }
 
@@ -283,7 +307,7 @@ mod tests {
                         if self.affine.has_runs() {
                             self.affine.of_runs(row, scratch).get(s, at, count)
                         } else {
-                            self.affine.of_row(row, &mut same).get(s, at, count)
+                            self.affine.of_row_above(row, &mut same).get(s, at, count)
                         }
                     }
                 };

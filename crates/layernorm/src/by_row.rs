@@ -1,12 +1,12 @@
 //! The loop over rows: statistics over contiguous features, then the affine map; forward and backward.
 //!
 //! A row takes two or three passes. Only the first reads memory, the others find the row in cache; so each
-//! row's last pass, which writes, runs beside the next row's others, and the memory never waits for the
-//! arithmetic:
+//! row's last pass, which writes, runs beside the next row's last reading one, which asks for the memory of the row
+//! after it, and the memory never waits for the arithmetic:
 //!
 //! ```text
 //! forward   statistics(x[0])
-//!           for each row r:  write y[r]   beside  statistics(x[r + 1])
+//!           for each row r:  write y[r]   beside  statistics(x[r + 1]), asking for x[r + 2]
 //! backward  projections(x[0], dy[0])
 //!           for each row r:  write dx[r], add to dweight, dbias   beside  projections(x[r + 1], dy[r + 1])
 //! ```
@@ -22,16 +22,17 @@ pub(crate) mod forward;
 pub(crate) mod groups;
 pub(crate) mod last_pass;
 pub(crate) mod quantised;
+pub(crate) mod seam;
 mod stage;
 pub(crate) mod totals;
 
 use crate::affine::{Affine, Parameters, Register, Scratch};
 use crate::element::private::Stored;
 use crate::form::{Form, in_range};
-use crate::order::{Beside, Nothing, Plainly, Terms, sums};
+use crate::order::{Beside, Nothing, Plainly, Resting, Terms, sums};
 use crate::real::private::Number;
 use crate::rows::{Mixed, MixedMut, Place, PlaceMut, Source, Target};
-use crate::vector::{Memory, Vector, Work};
+use crate::vector::{LINE, Memory, Vector, Work};
 use crate::{Element, Real};
 use std::cmp::Ordering;
 use std::marker::PhantomData;
@@ -300,11 +301,11 @@ impl<E: Element, S: Memory<E>, const ARRAYS: usize> Beside<E::Acc, S> for Prefet
     const STREAMS: bool = false;
 
     #[inline(always)]
-    unsafe fn step<const HALVES: usize>(&mut self, s: S) {
+    unsafe fn step(&mut self, s: S) {
         for from in &mut self.from {
-            for _ in 0..HALVES {
+            for _ in 0..E::Acc::LANES * size_of::<E>() / LINE {
                 s.prefetch(*from);
-                *from = from.wrapping_byte_add(E::Acc::LANES / 2 * size_of::<E>());
+                *from = from.wrapping_byte_add(LINE);
             }
         }
     }
@@ -333,17 +334,15 @@ where
     if !K::CENTRED {
         let mut beside = (beside, Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]));
         // SAFETY: the caller's.
-        let [squares, _] = unsafe { sums::<_, _, _, _, 2>(s, n, &Squares(x), &mut beside) };
+        let [squares, _] = unsafe { sums(s, n, &Squares(x), &mut beside) };
         let [rstd, along] = form.reciprocal(squares.div(count))?;
         return Some(Moments { m: zero, c: zero, rstd, along });
     }
-    // Half of the other work, and half of the reading, in each pass: the memory is never idle.
-    let [ahead, further] = [x.bytes_on(AHEAD), x.bytes_on(AHEAD + n * size_of::<E>() / 2)];
-    let mut first = (&mut *beside, Prefetch::<E, 1>::new([ahead]));
+    // The pass before this one, over the row before, asked for this row; so will the next one for the next row.
     // SAFETY: the caller's.
-    let [sum, _] = unsafe { sums::<_, _, _, _, 1>(s, n, &Sum(x), &mut first) };
+    let [sum, _] = unsafe { sums(s, n, &Sum(x), &mut Resting::<B>(PhantomData)) };
     let mut m = sum.div(count);
-    let mut beside = (beside, Prefetch::<E, 1>::new([further]));
+    let mut beside = (beside, Prefetch::<E, 1>::new([x.bytes_on(AHEAD.max(n * size_of::<E>()))]));
     let mut repeated = false;
     let (c, mut var) = loop {
         // SAFETY: the caller's.
@@ -405,7 +404,7 @@ where
 {
     let count = E::Acc::from_count(form.count);
     // SAFETY: the caller's.
-    let [sum, squares] = unsafe { sums::<_, _, _, _, 1>(s, form.used, &Deviations(x, s.splat(m)), beside) };
+    let [sum, squares] = unsafe { sums(s, form.used, &Deviations(x, s.splat(m)), beside) };
     let c = sum.div(count);
     (c, c.neg().fma(c, squares.div(count)))
 }

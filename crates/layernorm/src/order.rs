@@ -13,6 +13,7 @@
 //!   2^k chunks are nodes of the tree of the whole.
 
 use crate::{Real, vector::Vector};
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 /// The version of the order. 0 until it is frozen; from 1 on, a change of bits is a breaking release.
@@ -137,11 +138,11 @@ pub(crate) trait Beside<T: Real, S: Vector<T>> {
     /// Does the work go through memory in order? Then the sum should too, one block after the other.
     const STREAMS: bool;
 
-    /// As much of the work as there is beside `HALVES` half steps of a sum, one or two: so many numbers.
+    /// As much of the work as there is beside a step of a sum: `T::LANES` numbers.
     ///
     /// # Safety
     /// What the type says.
-    unsafe fn step<const HALVES: usize>(&mut self, s: S);
+    unsafe fn step(&mut self, s: S);
 }
 
 /// No other work.
@@ -154,14 +155,24 @@ impl<T: Real, S: Vector<T>> Beside<T, S> for Nothing {
     const STREAMS: bool = false;
 
     #[inline(always)]
-    unsafe fn step<const HALVES: usize>(&mut self, _: S) {}
+    unsafe fn step(&mut self, _: S) {}
 }
 
 impl<T: Real, S: Vector<T>> Beside<T, S> for Plainly {
     const STREAMS: bool = true;
 
     #[inline(always)]
-    unsafe fn step<const HALVES: usize>(&mut self, _: S) {}
+    unsafe fn step(&mut self, _: S) {}
+}
+
+/// No other work now, of a sum between others that have the work `B` beside them.
+pub(crate) struct Resting<B>(pub(crate) PhantomData<B>);
+
+impl<T: Real, S: Vector<T>, B: Beside<T, S>> Beside<T, S> for Resting<B> {
+    const STREAMS: bool = B::STREAMS;
+
+    #[inline(always)]
+    unsafe fn step(&mut self, _: S) {}
 }
 
 /// Two works, one after the other in each step.
@@ -169,26 +180,21 @@ impl<T: Real, S: Vector<T>, A: Beside<T, S>, B: Beside<T, S>> Beside<T, S> for (
     const STREAMS: bool = A::STREAMS || B::STREAMS;
 
     #[inline(always)]
-    unsafe fn step<const HALVES: usize>(&mut self, s: S) {
+    unsafe fn step(&mut self, s: S) {
         // SAFETY: the caller's.
         unsafe {
-            self.0.step::<HALVES>(s);
-            self.1.step::<HALVES>(s);
+            self.0.step(s);
+            self.1.step(s);
         }
     }
 }
 
-/// The sums of `terms` over the positions `0..n`, with `HALVES` half steps of `beside` beside each of its own.
+/// The sums of `terms` over the positions `0..n`, with a step of `beside` beside each of its own.
 ///
 /// # Safety
 /// Positions `0..n` of `terms` exist, and what `beside` wants.
 #[inline(always)]
-pub(crate) unsafe fn sums<T, S, A, B, const HALVES: usize>(
-    s: S,
-    n: usize,
-    terms: &A,
-    beside: &mut B,
-) -> [T; 2]
+pub(crate) unsafe fn sums<T, S, A, B>(s: S, n: usize, terms: &A, beside: &mut B) -> [T; 2]
 where
     T: Real,
     S: Vector<T>,
@@ -203,13 +209,13 @@ where
     // SAFETY: the caller's; every call leaves `at` at a block's start, at most `n`.
     unsafe {
         if !B::STREAMS && chains <= 2 {
-            full_blocks::<T, S, A, B, HALVES, 4>(s, n, &mut at, &mut trees, terms, beside);
+            full_blocks::<T, S, A, B, 4>(s, n, &mut at, &mut trees, terms, beside);
         } else if !B::STREAMS && chains <= 4 {
-            full_blocks::<T, S, A, B, HALVES, 2>(s, n, &mut at, &mut trees, terms, beside);
+            full_blocks::<T, S, A, B, 2>(s, n, &mut at, &mut trees, terms, beside);
         }
         while at < n {
             let end = n.min(at + T::BLOCK);
-            let totals = block::<T, S, A, B, HALVES>(s, at, end, terms, beside);
+            let totals = block::<T, S, A, B>(s, at, end, terms, beside);
             if end - at == n {
                 return totals;
             }
@@ -227,7 +233,7 @@ where
 /// As [`sums`]; `at <= n`.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, reason = "it is a part of `sums`, not a function of its own")]
-unsafe fn full_blocks<T, S, A, B, const HALVES: usize, const K: usize>(
+unsafe fn full_blocks<T, S, A, B, const K: usize>(
     s: S,
     n: usize,
     at: &mut usize,
@@ -247,7 +253,7 @@ unsafe fn full_blocks<T, S, A, B, const HALVES: usize, const K: usize>(
                 // SAFETY: block k lies below n, and the step in the block.
                 unsafe { full_step(s, *at + k * T::BLOCK + step * T::LANES, terms, lanes) };
                 // SAFETY: the caller's.
-                unsafe { beside.step::<HALVES>(s) };
+                unsafe { beside.step(s) };
             }
         }
         for lanes in lanes {
@@ -262,13 +268,7 @@ unsafe fn full_blocks<T, S, A, B, const HALVES: usize, const K: usize>(
 /// # Safety
 /// As [`sums`], with `n = end`; at least one position and at most a block of them.
 #[inline(always)]
-unsafe fn block<T, S, A, B, const HALVES: usize>(
-    s: S,
-    mut at: usize,
-    end: usize,
-    terms: &A,
-    beside: &mut B,
-) -> [T; 2]
+unsafe fn block<T, S, A, B>(s: S, mut at: usize, end: usize, terms: &A, beside: &mut B) -> [T; 2]
 where
     T: Real,
     S: Vector<T>,
@@ -280,7 +280,7 @@ where
         // SAFETY: a step fits below `end`.
         unsafe { full_step(s, at, terms, &mut lanes) };
         // SAFETY: the caller's.
-        unsafe { beside.step::<HALVES>(s) };
+        unsafe { beside.step(s) };
         at += T::LANES;
     }
     if at < end {

@@ -3,6 +3,7 @@
 use super::{Grid, Inputs, Plan, Rooms};
 use crate::affine::{Affine, Parameters};
 use crate::by_row::last_pass::{LastPass, Write};
+use crate::by_row::seam::Seam;
 use crate::by_row::totals::Tree;
 use crate::by_row::{Centred, Deviations, Standardise, store};
 use crate::element::private::Stored;
@@ -160,11 +161,11 @@ impl<E: Element, S: Memory<E>, const BACKWARD: bool> Work<S> for Runs<'_, '_, E,
                         let dy = Place::own(dy.row(row)).add(channel * n);
                         let of = [centres.m[i], centres.c[i], centres.rstd[i]].map(|of| s.splat(of));
                         let terms = Products { x, dy, standardise: Standardise::of_lanes(s, of) };
-                        sums::<_, _, _, _, 1>(s, n, &terms, &mut Plainly)
+                        sums(s, n, &terms, &mut Plainly)
                     } else {
                         let m = centres.m[i];
                         let x = if run.is_null() { x } else { masked(inputs, row, x, m, run) };
-                        sums::<_, _, _, _, 1>(s, n, &Deviations(x, s.splat(m)), &mut Plainly)
+                        sums(s, n, &Deviations(x, s.splat(m)), &mut Plainly)
                     }
                 };
                 totals = [totals[0].add(sums[0]), totals[1].add(sums[1])];
@@ -348,6 +349,7 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
         let Grid { shape, run: n, positions, .. } = inputs.grid;
         let streams =
             S::STREAMS && !in_place && n >= 4 * E::Acc::LANES && shape.bytes::<E>() >= self.stream_from;
+        let mut seam = Seam::new();
         for i in self.channels {
             if left_out.get(i).is_some_and(|out| *out != E::Acc::from_f64(0.0)) {
                 continue;
@@ -375,7 +377,7 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
                     let to = to.row(row).add(channel * n);
                     let work = Apply { x, dy, to, ..work };
                     if !BACKWARD {
-                        LastPass::start(s, work, 0, n, streams.then_some(to)).run(s);
+                        LastPass::start(s, work, 0, n, streams.then_some(&mut seam)).run(s);
                         continue;
                     }
                     let (first, mut at) = (inputs.position(row), 0);
@@ -383,13 +385,14 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
                         let (valid, end) = inputs.valid.stretch(first + at, first + n, positions);
                         let end = end - first;
                         let work = if valid { work } else { work.apart(s) };
-                        let output = streams.then_some(to);
-                        LastPass::start(s, work, at, end, output).run(s);
+                        LastPass::start(s, work, at, end, streams.then_some(&mut seam)).run(s);
                         at = end;
                     }
                 }
             }
         }
+        // SAFETY: all rows were this thread's.
+        unsafe { seam.leave() };
         if streams {
             s.fence();
         }
@@ -490,5 +493,20 @@ impl<E: Element, S: Memory<E>, const BACKWARD: bool> Write<E, S> for Apply<E, S:
             };
             PlaceMut::own(self.to).store(s, at, count, value, stream);
         }
+    }
+
+    #[inline(always)]
+    fn input(&self) -> Place<E> {
+        self.x
+    }
+
+    #[inline(always)]
+    fn output(&self) -> Option<*mut E> {
+        Some(self.to)
+    }
+
+    #[inline(always)]
+    fn to(self, to: *mut E) -> Self {
+        Self { to, ..self }
     }
 }

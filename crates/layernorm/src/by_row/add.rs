@@ -1,6 +1,5 @@
 //! What is added up before a row is normalised: the new residual of a block.
 
-use super::last_pass::Write;
 use super::*;
 use crate::rows::Shared;
 
@@ -101,14 +100,14 @@ impl<E: Element> AddOfRow<E> {
         unsafe {
             while n - at >= E::Acc::LANES {
                 for _ in 0..E::Acc::LANES / S::WIDTH {
-                    self.numbers(s, at, S::WIDTH, false);
+                    self.numbers(s, at, S::WIDTH);
                     at += S::WIDTH;
                 }
-                beside.step::<2>(s);
+                beside.step(s);
             }
             while at < n {
                 let count = S::WIDTH.min(n - at);
-                self.numbers(s, at, count, false);
+                self.numbers(s, at, count);
                 at += count;
             }
         }
@@ -120,9 +119,13 @@ impl<E: Element> AddOfRow<E> {
     }
 }
 
-impl<E: Element, S: Memory<E>> Write<E, S> for AddOfRow<E> {
+impl<E: Element> AddOfRow<E> {
+    /// `count` numbers from `at` on.
+    ///
+    /// # Safety
+    /// The row has these numbers, `count <= S::WIDTH`.
     #[inline(always)]
-    unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool) {
+    unsafe fn numbers<S: Memory<E>>(&self, s: S, at: usize, count: usize) {
         // SAFETY: the caller's.
         unsafe {
             let mut branch = self.branch.load(s, at, count);
@@ -134,7 +137,7 @@ impl<E: Element, S: Memory<E>> Write<E, S> for AddOfRow<E> {
                 None => s.add(branch, residual),
                 Some(factor) => s.fma(factor.load(s, at, count), branch, residual),
             };
-            self.out.store(s, at, count, sum, stream);
+            self.out.store(s, at, count, sum, false);
         }
     }
 }

@@ -7,6 +7,7 @@
 use super::add::Multiply;
 use super::groups::{GroupSums, Sums};
 use super::last_pass::{LastPass, Whole, Write};
+use super::seam::Seam;
 use super::stage::Stage;
 use super::totals::Tree;
 use super::*;
@@ -133,7 +134,18 @@ impl<'a, E: Element> Backward<'a, E> {
 
     pub(crate) fn run_kind<K: Kind>(&self, sums: Sums<'_, E::Acc>, run: Run) -> Result<(), Error> {
         let shape = Shape { rows: self.only.map_or(self.shape.rows, <[usize]>::len), ..self.shape };
-        sums.run(shape, run, &|level, rows, mut totals| self.rows::<K>(level, rows, totals.as_mut()))
+        sums.run(shape, self.phase(), run, &|level, rows, mut totals| {
+            self.rows::<K>(level, rows, totals.as_mut())
+        })
+    }
+
+    /// How many numbers behind the start of a line the first row of dx begins.
+    fn phase(&self) -> usize {
+        match self.dx {
+            // SAFETY: there is a row.
+            Some(MixedMut::Own(dx)) if self.shape.rows > 0 => unsafe { dx.row(0) }.addr() / size_of::<E>(),
+            _ => 0,
+        }
     }
 
     /// Some rows, on this thread; their sums over rows go on in `totals`.
@@ -226,7 +238,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
             // Whether dx is wanted or not: that a mean is not finite shows in dweight.
             let (x, dy) = (call.x.row(row), Place::own(call.dy.row(row)));
             let standardise = Standardise::<_, K>::new(s, moments);
-            let terms = Projections { x, dy, weight: call.weight.of_row(row, same), standardise };
+            let terms = Projections { x, dy, weight: call.weight.of_row_above(row, same), standardise };
             let mut beside = (beside, Prefetch::<E, 2>::new([x, dy].map(|from| from.bytes_on(AHEAD))));
             let count = E::Acc::from_count(call.form.count);
             let sums = if call.weight.has_runs() {
@@ -234,7 +246,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
                 let weight = call.weight.of_runs(row, &mut scratch);
                 s.outlined(OfWhole { terms: Projections { x, dy, weight, standardise }, n })
             } else {
-                sums::<_, _, _, _, 2>(s, n, &terms, &mut beside)
+                sums(s, n, &terms, &mut beside)
             };
             let [along_x_hat, along_ones] = sums.map(|sum| sum.div(count));
             let means = [along_x_hat.mul(moments.along), along_ones];
@@ -305,8 +317,9 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
                 _ => None,
             };
             let stream = streams && stage.is_none();
+            let mut seam = Seam::new();
             let nothing = Pointers::at(call, call.row(start), None);
-            let weight = call.weight.of_row(0, &mut same[0]);
+            let weight = call.weight.of_row_above(0, &mut same[0]);
             let nothing = Differentiate::<E, _, _, K>::new(s, weight, nothing, Ready::none());
             let mut write = LastPass::start(s, nothing, n, n, None);
             for position in self.rows.clone() {
@@ -325,14 +338,17 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
                 }
                 let mut at = if ready.is_some() { 0 } else { n };
                 let ready = ready.unwrap_or_else(Ready::none);
-                let output = pointers.dx.filter(|dx| stream && !dx.wide).map(|dx| dx.start);
-                let mut work =
-                    Differentiate::new(s, call.weight.of_row(row, &mut same[position % 2]), pointers, ready);
+                let mut work = Differentiate::new(
+                    s,
+                    call.weight.of_row_above(row, &mut same[position % 2]),
+                    pointers,
+                    ready,
+                );
                 if call.weight.has_runs() && at < n {
                     let mut scratch = Scratch::new();
                     let weight = call.weight.of_runs(row, &mut scratch);
                     let by_runs = Differentiate::<E, _, _, K>::new(s, weight, pointers, ready);
-                    s.outlined(Whole(LastPass::start(s, by_runs, 0, n, output)));
+                    s.outlined(Whole(LastPass::start(s, by_runs, 0, n, stream.then_some(&mut seam))));
                     at = n;
                 }
                 if used < n {
@@ -342,10 +358,11 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
                     work.minus_along_ones = s.splat(E::Acc::from_f64(-0.0));
                     at = at.max(used);
                 }
-                write = LastPass::start(s, work, at, n, output);
+                write = LastPass::start(s, work, at, n, stream.then_some(&mut seam));
             }
             write.finish(s);
             self.row_done(s, last, &mut stage, &mut totals);
+            seam.leave();
             if let Some(stage) = &mut stage {
                 stage.finish(s);
             }
@@ -368,7 +385,7 @@ impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Work<S> for OfWhole<Pr
     #[inline(always)]
     fn run(self, s: S) -> Self::Output {
         // SAFETY: the row has `n` features.
-        unsafe { sums::<_, _, _, _, 2>(s, self.n, &self.terms, &mut Plainly) }
+        unsafe { sums(s, self.n, &self.terms, &mut Plainly) }
     }
 }
 
@@ -397,7 +414,7 @@ impl<E: Element, S: Memory<E>> Work<S> for SumRuns<'_, E> {
                 let [x, dy] = [self.x.add(i * run), self.dy.add(i * run)];
                 let weight = ones.of_row(0, &mut one);
                 let terms = Projections { x, dy, weight, standardise };
-                let sums = sums::<_, _, _, _, 2>(s, run, &terms, &mut Plainly);
+                let sums = sums(s, run, &terms, &mut Plainly);
                 for (to, sum) in self.to.sums.into_iter().zip(sums) {
                     to.row(self.row).add(i).write(sum);
                 }
@@ -524,6 +541,22 @@ impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Write<E, S> for Differ
                 dx.store(s, at, count, value, stream);
             }
         }
+    }
+
+    #[inline(always)]
+    fn input(&self) -> Place<E> {
+        self.of.x
+    }
+
+    #[inline(always)]
+    fn output(&self) -> Option<*mut E> {
+        self.of.dx.filter(|dx| !dx.wide).map(|dx| dx.start)
+    }
+
+    #[inline(always)]
+    fn to(mut self, dx: *mut E) -> Self {
+        self.of.dx = Some(PlaceMut::own(dx));
+        self
     }
 }
 

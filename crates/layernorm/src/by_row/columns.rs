@@ -22,7 +22,7 @@ impl<E: Element> ColumnSums<'_, E> {
     }
 
     pub(crate) fn run_rows(&self, sums: Sums<'_, E::Acc>, run: Run) -> Result<(), Error> {
-        sums.run(self.shape, run, &|level, rows, totals| {
+        sums.run(self.shape, 0, run, &|level, rows, totals| {
             if let Some(totals) = totals {
                 dispatch(level, Part { call: self, rows, totals });
             }

@@ -2,6 +2,7 @@
 
 use super::add::Add;
 use super::last_pass::{LastPass, Whole, Write};
+use super::seam::Seam;
 use super::stage::Stage;
 use super::*;
 use crate::rows::Shape;
@@ -122,13 +123,14 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
             let start = rows.start;
             let mut stage = if streams { Stage::new(call.y, start, n) } else { None };
             let stream = streams && stage.is_none();
+            let mut seam = Seam::new();
             let by_row = call.weight.varies() || call.bias.varies();
-            let mut numbers = [call.weight.of_row(0, &mut weight), call.bias.of_row(0, &mut bias)];
-            let nothing = Normalise::<E, _, _, K> {
+            let mut numbers = (call.weight.of_row_above(0, &mut weight), call.bias.of_row(0, &mut bias));
+            let nothing = Normalise::<E, _, _, _, K> {
                 x: call.x.row(start),
                 y: call.y.row(start),
-                weight: numbers[0],
-                bias: numbers[1],
+                weight: numbers.0,
+                bias: numbers.1,
                 round: false,
                 standardise: Standardise::new(s, Moments::none()),
             };
@@ -161,13 +163,13 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                 }
                 let mut at = if fast.is_some() { 0 } else { n };
                 if by_row {
-                    numbers = [call.weight.of_row(row, &mut weight), call.bias.of_row(row, &mut bias)];
+                    numbers = (call.weight.of_row_above(row, &mut weight), call.bias.of_row(row, &mut bias));
                 }
                 let normalise = Normalise {
                     x,
                     y,
-                    weight: numbers[0],
-                    bias: numbers[1],
+                    weight: numbers.0,
+                    bias: numbers.1,
                     round: call.rounding.rounds::<E>(call.weight.is_wide()),
                     standardise: Standardise::<_, K>::new(s, moments),
                 };
@@ -177,10 +179,10 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                     let bias = call.bias.of_runs(row, &mut biases);
                     let Normalise { x, y, round, standardise, .. } = normalise;
                     let by_runs = Normalise { x, y, weight, bias, round, standardise };
-                    s.outlined(Whole(LastPass::start(s, by_runs, 0, n, stream.then_some(y))));
+                    s.outlined(Whole(LastPass::start(s, by_runs, 0, n, stream.then_some(&mut seam))));
                     at = n;
                 }
-                write = LastPass::start(s, normalise, at, n, stream.then_some(y));
+                write = LastPass::start(s, normalise, at, n, stream.then_some(&mut seam));
                 if !streams {
                     // In cache there is nothing to wait for.
                     write.run(s);
@@ -189,6 +191,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
             if streams {
                 write.finish(s);
             }
+            seam.leave();
             if let Some(stage) = &mut stage {
                 stage.row_done(s);
                 stage.finish(s);
@@ -204,17 +207,17 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
 ///
 /// The pointers are valid for a row.
 #[derive(Clone, Copy)]
-pub(super) struct Normalise<E: Element, P, V, K> {
+pub(super) struct Normalise<E: Element, P, Q, V, K> {
     pub(super) x: Place<E>,
     pub(super) y: *mut E,
     pub(super) weight: P,
-    pub(super) bias: P,
+    pub(super) bias: Q,
     /// Is x_hat rounded to an element first?
     pub(super) round: bool,
     pub(super) standardise: Standardise<V, K>,
 }
 
-impl<E: Element, P: Parameters<E>, V: Copy, K: Kind> Normalise<E, P, V, K> {
+impl<E: Element, P: Parameters<E>, Q: Parameters<E>, V: Copy, K: Kind> Normalise<E, P, Q, V, K> {
     /// `count` numbers of y from `at` on, before they are rounded to elements.
     ///
     /// # Safety
@@ -232,7 +235,14 @@ impl<E: Element, P: Parameters<E>, V: Copy, K: Kind> Normalise<E, P, V, K> {
     }
 }
 
-impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Write<E, S> for Normalise<E, P, S::V, K> {
+impl<E, P, Q, S, K> Write<E, S> for Normalise<E, P, Q, S::V, K>
+where
+    E: Element,
+    P: Parameters<E>,
+    Q: Parameters<E>,
+    S: Memory<E>,
+    K: Kind,
+{
     #[inline(always)]
     unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool) {
         // SAFETY: the caller's.
@@ -240,5 +250,20 @@ impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Write<E, S> for Normal
             let y = self.y(s, at, count);
             PlaceMut::own(self.y).store(s, at, count, y, stream);
         }
+    }
+
+    #[inline(always)]
+    fn input(&self) -> Place<E> {
+        self.x
+    }
+
+    #[inline(always)]
+    fn output(&self) -> Option<*mut E> {
+        Some(self.y)
+    }
+
+    #[inline(always)]
+    fn to(self, y: *mut E) -> Self {
+        Self { y, ..self }
     }
 }

@@ -59,8 +59,14 @@ impl Groups<'_> {
 }
 
 impl<T: Real> Sums<'_, T> {
-    /// Take all rows of the shape, on the threads of `run`.
-    pub(crate) fn run(self, shape: Shape, run: Run, rows: &TakeRows<'_, T>) -> Result<(), Error> {
+    /// Take all rows of the shape, which begin `phase` numbers behind the start of a line, on the threads of `run`.
+    pub(crate) fn run(
+        self,
+        shape: Shape,
+        phase: usize,
+        run: Run,
+        rows: &TakeRows<'_, T>,
+    ) -> Result<(), Error> {
         let level = run.level()?;
         let parts = threads::parts(run.threads(), shape.rows, shape.features);
         let params = match self {
@@ -69,11 +75,11 @@ impl<T: Real> Sums<'_, T> {
                 threads::over_rows(parts, shape.rows, |part| rows(level, part, None));
                 return Ok(());
             }
-            Self::OfGroups(sums) => return sums.run(shape, (level, run, parts), rows),
+            Self::OfGroups(sums) => return sums.run(shape, phase, (level, run, parts), rows),
         };
         params.check(shape.features)?;
         let ParamGradients { dweight, dbias, accumulate, first_row, workspace } = params;
-        let split = Split::new(shape, first_row, parts)?;
+        let split = Split::new(shape, first_row, parts)?.in_phase(phase);
         let totals = split.totals(workspace)?;
         take(level, split, totals, rows);
         totals.finish(level, [dweight, dbias], accumulate);
@@ -92,6 +98,7 @@ impl<T: Real> GroupSums<'_, T> {
     fn run(
         self,
         shape: Shape,
+        phase: usize,
         (level, run, parts): (Level, Run, usize),
         rows: &TakeRows<'_, T>,
     ) -> Result<(), Error> {
@@ -107,7 +114,7 @@ impl<T: Real> GroupSums<'_, T> {
         let parts_of = |rows: usize| threads::parts(run.threads(), rows, shape.features);
         let split = |group: usize, parts: usize| {
             let split = Split::new(Shape { rows: len(group), ..shape }, 0, parts)?;
-            Ok::<_, Error>(split.from(groups.start(group)))
+            Ok::<_, Error>(split.from(groups.start(group)).in_phase(phase))
         };
         let finish = |group: usize, totals: Totals<'_, T>| {
             // SAFETY: the outputs have a row of features for each group, and one thread has the group.

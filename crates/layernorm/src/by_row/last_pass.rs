@@ -1,10 +1,13 @@
 //! The last pass over a row, the one that writes: cut into steps that go beside the first pass over the next row.
 
+use super::seam::{Seam, plain};
 use crate::Element;
 use crate::order::Beside;
 use crate::real::private::Number;
+use crate::rows::Place;
 use crate::vector::{LINE, Memory, Work};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// What a last pass does.
 pub(crate) trait Write<E: Element, S: Memory<E>>: Copy {
@@ -14,20 +17,32 @@ pub(crate) trait Write<E: Element, S: Memory<E>>: Copy {
     /// The row has these numbers, `count <= S::WIDTH`; to `stream` they fill a register and the output is aligned
     /// to it.
     unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool);
+
+    /// Where the row is read,
+    fn input(&self) -> Place<E>;
+
+    /// and where it is written, if there and as elements.
+    fn output(&self) -> Option<*mut E>;
+
+    /// The same, written to another place.
+    fn to(self, output: *mut E) -> Self;
 }
 
-/// `write` over the numbers of a row from `at` on.
+/// `write` over the numbers of a row.
 pub(crate) struct LastPass<E, W> {
     write: W,
     elements: PhantomData<E>,
+    /// The next number,
     at: usize,
-    /// The row's length.
-    n: usize,
+    /// and how many are left.
+    left: usize,
+    /// Where what is left goes on at the start of these, after whole steps.
+    lines: Range<usize>,
     stream: bool,
 }
 
 impl<E: Element, W> LastPass<E, W> {
-    /// Over the numbers from `at` on. With an output to `stream` to, as far as its first line at once.
+    /// Over the numbers from `at` to `n`. With a `seam` they go past the caches, all but the ends, which are done at once.
     ///
     /// # Safety
     /// The row has `n >= at` numbers, and so has the output.
@@ -37,16 +52,37 @@ impl<E: Element, W> LastPass<E, W> {
         write: W,
         at: usize,
         n: usize,
-        stream: Option<*mut E>,
+        seam: Option<&mut Seam<E>>,
     ) -> Self
     where
         W: Write<E, S>,
     {
-        let mut pass = Self { write, elements: PhantomData, at, n, stream: stream.is_some() };
-        if let Some(output) = stream {
-            // SAFETY: as far as the row goes.
-            unsafe { pass.plain(s, n.min(at.saturating_add(output.wrapping_add(at).align_offset(LINE)))) };
+        let lines = 0..usize::MAX;
+        let mut pass = Self { write, elements: PhantomData, at, left: n - at, lines, stream: false };
+        let Some(to) = write.output() else { return pass };
+        let first = at + to.wrapping_add(at).align_offset(LINE);
+        let Some(seam) = seam else {
+            // In the cache, to begin with a line saves many steps more than it takes.
+            if pass.left >= 8 * E::Acc::LANES {
+                // SAFETY: the caller's: so many numbers reach the end of a line.
+                unsafe { plain(s, write, at..first) };
+                pass.at = first;
+                pass.left = n - first;
+            }
+            return pass;
+        };
+        if pass.left < Seam::<E>::LEN {
+            return pass;
         }
+        let after = to.wrapping_add(n).addr() % LINE / size_of::<E>();
+        let lines = first..n - after;
+        // SAFETY: the caller's; again, so many numbers reach the end of a line.
+        unsafe { seam.ends(s, write, (to, at, n), &lines) };
+        let next = write.input().bytes_on(n * size_of::<E>());
+        pass.at = lines.start + behind(next, to.wrapping_add(lines.start), lines.len());
+        pass.left = lines.len();
+        pass.lines = lines;
+        pass.stream = true;
         pass
     }
 
@@ -59,14 +95,13 @@ impl<E: Element, W> LastPass<E, W> {
     where
         W: Write<E, S>,
     {
-        // SAFETY: the caller's.
-        unsafe {
-            if self.n - self.at >= E::Acc::LANES {
-                let Self { write, at, n, stream, elements } = *self;
-                s.outlined(Rest(Self { write, at, n, stream, elements }));
-                self.at = n - (n - at) % E::Acc::LANES;
-            }
-            self.plain(s, self.n);
+        if self.left >= E::Acc::LANES {
+            let Self { write, elements, at, left, ref lines, stream } = *self;
+            s.outlined(Whole(Self { write, elements, at, left, lines: lines.clone(), stream }));
+            self.left = 0;
+        } else {
+            // SAFETY: the caller's.
+            unsafe { self.less_than_a_step(s) };
         }
     }
 
@@ -79,31 +114,65 @@ impl<E: Element, W> LastPass<E, W> {
     where
         W: Write<E, S>,
     {
-        // SAFETY: as far as the row goes.
+        // SAFETY: the caller's.
         unsafe {
-            while self.n - self.at >= E::Acc::LANES {
-                self.step::<2>(s);
+            while self.stream && self.left >= E::Acc::LANES {
+                self.step(s);
             }
-            self.plain(s, self.n);
+            while self.left >= E::Acc::LANES {
+                self.registers(s, false);
+                self.left -= E::Acc::LANES;
+            }
+            self.less_than_a_step(s);
         }
     }
 
-    /// Up to `end`, with plain stores.
+    /// A step's numbers.
     ///
     /// # Safety
-    /// `end <= n`.
+    /// They are left, and the row is as it was at the start; to `stream`, the output is at a line's start.
     #[inline(always)]
-    unsafe fn plain<S: Memory<E>>(&mut self, s: S, end: usize)
+    unsafe fn registers<S: Memory<E>>(&mut self, s: S, stream: bool)
     where
         W: Write<E, S>,
     {
-        while self.at < end {
-            let count = S::WIDTH.min(end - self.at);
+        for _ in 0..E::Acc::LANES / S::WIDTH {
             // SAFETY: the caller's.
-            unsafe { self.write.numbers(s, self.at, count, false) };
-            self.at += count;
+            unsafe { self.write.numbers(s, self.at, S::WIDTH, stream) };
+            self.at += S::WIDTH;
         }
     }
+
+    /// The last numbers.
+    ///
+    /// # Safety
+    /// The row is as it was at the start.
+    #[inline(always)]
+    unsafe fn less_than_a_step<S: Memory<E>>(&mut self, s: S)
+    where
+        W: Write<E, S>,
+    {
+        while self.left > 0 {
+            let count = S::WIDTH.min(self.left);
+            // SAFETY: the caller's. What goes past the caches is whole lines.
+            unsafe { self.write.numbers(s, self.at, count, self.stream) };
+            self.at += count;
+            self.left -= count;
+        }
+    }
+}
+
+/// How many of `numbers` to leave for later, so that what is written to `to` stays behind what is `read` beside it, in
+/// their places in a page. A processor takes a load for one of a store under way if those agree, and waits for it;
+/// between rows of a whole number of pages they always would.
+#[inline(always)]
+fn behind<E: Element>(read: *const u8, to: *const E, numbers: usize) -> usize {
+    const PAGE: usize = 4096;
+    const DISTANCE: usize = 3 * LINE;
+    let bytes = read.addr().wrapping_sub(to.addr()).wrapping_sub(DISTANCE) % PAGE;
+    let later = bytes / LINE * Seam::<E>::LEN;
+    let steps = numbers.saturating_sub(later) / E::Acc::LANES;
+    if steps == 0 { 0 } else { numbers - steps * E::Acc::LANES }
 }
 
 /// A pass, all of it.
@@ -120,35 +189,25 @@ impl<E: Element, S: Memory<E>, W: Write<E, S>> Work<S> for Whole<E, W> {
     }
 }
 
-/// The full steps that are left of a pass.
-struct Rest<E, W>(LastPass<E, W>);
-
-impl<E: Element, S: Memory<E>, W: Write<E, S>> Work<S> for Rest<E, W> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, s: S) {
-        let Self(mut pass) = self;
-        while pass.n - pass.at >= E::Acc::LANES {
-            // SAFETY: a step is left, in a row that `finish` promises to be as at the start.
-            unsafe { pass.step::<2>(s) };
-        }
-    }
-}
-
 impl<E: Element, S: Memory<E>, W: Write<E, S>> Beside<E::Acc, S> for LastPass<E, W> {
     const STREAMS: bool = true;
 
     #[inline(always)]
-    unsafe fn step<const HALVES: usize>(&mut self, s: S) {
-        let count = HALVES * (E::Acc::LANES / 2);
-        if self.n - self.at < count {
+    unsafe fn step(&mut self, s: S) {
+        if self.left < E::Acc::LANES {
             return;
         }
-        for _ in 0..count / S::WIDTH {
-            // SAFETY: a step is left; when streaming, the output was aligned at the start.
-            unsafe { self.write.numbers(s, self.at, S::WIDTH, self.stream) };
-            self.at += S::WIDTH;
+        // SAFETY: a step is left; when streaming, it begins with a line.
+        unsafe {
+            if self.stream {
+                self.registers(s, true);
+            } else {
+                self.registers(s, false);
+            }
+        }
+        self.left -= E::Acc::LANES;
+        if self.at == self.lines.end {
+            self.at = self.lines.start;
         }
     }
 }

@@ -183,10 +183,10 @@ impl<E: Element, S: Memory<E>> Work<S> for Values<'_, '_, E> {
         let [mut weight, mut bias] = [norm.weight.same(), norm.bias.same()];
         let mut stored = [E::Acc::from_f64(0.0); 16];
         // Without a mean, m is +0, and x - 0 is x.
-        let normalise = Normalise::<E, _, _, Centred> {
+        let normalise = Normalise::<E, _, _, _, Centred> {
             x,
             y: std::ptr::null_mut(),
-            weight: norm.weight.of_row(row, &mut weight),
+            weight: norm.weight.of_row_above(row, &mut weight),
             bias: norm.bias.of_row(row, &mut bias),
             round: norm.rounding.rounds::<E>(norm.weight.is_wide()),
             standardise: Standardise::new(s, moments),

@@ -30,12 +30,23 @@ pub(crate) struct Split {
     first_shard: usize,
     shards: usize,
     parts: usize,
+    /// How far behind the start of a line of memory the totals are to begin, in numbers.
+    phase: usize,
 }
 
 impl Split {
     pub(crate) fn new(shape: Shape, first_row: usize, parts: usize) -> Result<Self, Error> {
         let Some(last) = shape.rows.checked_sub(1) else {
-            return Ok(Self { shape, first_row, origin: 0, bits: 0, first_shard: 0, shards: 0, parts: 1 });
+            return Ok(Self {
+                shape,
+                first_row,
+                origin: 0,
+                bits: 0,
+                first_shard: 0,
+                shards: 0,
+                parts: 1,
+                phase: 0,
+            });
         };
         let last = first_row.checked_add(last).ok_or(Error::RowIndex { first_row, rows: shape.rows })?;
         let (first, last) = (first_row / CHUNK, last / CHUNK);
@@ -45,12 +56,18 @@ impl Split {
         let bits = (0..=one_shard).rev().find(|bits| shards(*bits) >= wanted).unwrap_or(0);
         let shards = shards(bits);
         let (first_shard, parts) = (first >> bits, parts.min(shards));
-        Ok(Self { shape, first_row, origin: 0, bits, first_shard, shards, parts })
+        Ok(Self { shape, first_row, origin: 0, bits, first_shard, shards, parts, phase: 0 })
     }
 
     /// The same, of rows that stand at the positions from `origin` on.
     pub(crate) fn from(self, origin: usize) -> Self {
         Self { origin, ..self }
+    }
+
+    /// The same, of rows that begin so many numbers behind the start of a line, as most do: so the totals' lines are
+    /// read and written where a row's are.
+    pub(crate) fn in_phase(self, phase: usize) -> Self {
+        Self { phase, ..self }
     }
 
     pub(crate) fn parts(&self) -> usize {
@@ -103,7 +120,8 @@ impl Split {
     pub(crate) fn room<T>(&self) -> Result<usize, Error> {
         let line = LINE / size_of::<T>();
         let (nodes, half) = self.nodes::<T>();
-        let len = nodes.checked_mul(2 * half).and_then(|len| len.checked_add(line));
+        // One line to reach the start of one, and one for the phase.
+        let len = nodes.checked_mul(2 * half).and_then(|len| len.checked_add(2 * line));
         len.ok_or(Error::Overflow { rows: nodes, stride: 2 * half })
     }
 
@@ -120,8 +138,9 @@ impl Split {
     /// The totals, in memory that has their [`Split::room`].
     pub(crate) fn totals_in<T: Real>(self, memory: &mut [T]) -> Totals<'_, T> {
         let (nodes, half) = self.nodes::<T>();
-        let aligned = memory.as_ptr().align_offset(LINE).min(LINE / size_of::<T>());
-        let memory = &mut memory[aligned..];
+        let line = LINE / size_of::<T>();
+        let start = memory.as_ptr().align_offset(LINE).min(line) + self.phase % line;
+        let memory = &mut memory[start..];
         assert!(memory.len() >= nodes * 2 * half, "the memory has the room");
         Totals { split: self, half, nodes: Target::every(memory, 2 * half) }
     }
@@ -263,7 +282,7 @@ fn write_outputs<T: Real, S: Memory<T>>(
             Some(total) => {
                 let terms = Sum(Place::own(total.as_ptr()));
                 // SAFETY: a total has `n` numbers.
-                let [sum, _] = unsafe { sums::<_, _, _, _, 1>(s, n, &terms, &mut Nothing) };
+                let [sum, _] = unsafe { sums(s, n, &terms, &mut Nothing) };
                 give(output, [sum].iter(), accumulate);
             }
         }

@@ -137,17 +137,20 @@ pub(crate) fn run_placed<T: Stored>(
 
 fn alignment_and_stride<T: Stored>() {
     let mut random = Random::new(22);
-    let lengths: &[usize] = Effort::of(&[9], &[33, 257], &[1, 7, 16, 33, 64, 100, 257, 520]);
+    let lengths: &[usize] =
+        Effort::of(&[9], &[33, 257], &[1, 7, 16, 33, 64, 100, 257, 520, 1024, 1100, 2049, 3333]);
     for (n, norm) in lengths.iter().flat_map(|n| Norm::BOTH.map(|norm| (*n, norm))) {
         let case = Case::<T>::random(norm, Effort::of(2, 5, 9), n, &mut random);
         let expected = case.run(best());
-        for level in levels() {
+        for (level, from) in levels().iter().flat_map(|level| [2 << 20, 0].map(|from| (*level, from))) {
             for offset in (0..=16).step_by(Effort::of(11, 3, 1)) {
                 let strides = std::array::from_fn(|_| n + random.pick(&[0, 0, 1, 3, 16, 37]));
                 let mut offsets = [0; 4].map(|_| random.below(17));
                 offsets[random.below(4)] = offset;
-                let got = run_placed(&case, strides, offsets, at(level));
-                assert_same(&got, &expected, || format!("{norm:?} {level}, N {n}, {strides:?}, {offsets:?}"));
+                let got = run_placed(&case, strides, offsets, at(level).with_stream_from(from));
+                assert_same(&got, &expected, || {
+                    format!("{norm:?} {level}, N {n}, {strides:?}, {offsets:?}, past the caches from {from}")
+                });
             }
         }
     }

@@ -1,0 +1,89 @@
+//! The line of memory where two rows meet, on its way past the caches.
+//!
+//! A store past the caches fills a whole line, and the ends of a row are seldom line ends. To write the line where two
+//! rows meet through the cache, in two parts, costs far more than its bytes: it is read first, and it interrupts the
+//! lines that leave in order. So the end of a row waits here until the next row begins.
+
+use super::last_pass::Write;
+use crate::Element;
+use crate::vector::{LINE, Memory};
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
+/// The end of a row that waits for the beginning of the next one.
+pub(crate) struct Seam<E> {
+    line: Line,
+    /// Where the numbers belong that wait at the beginning of `line`, and how many there are.
+    waiting: (*mut E, usize),
+}
+
+#[repr(align(64))]
+struct Line(MaybeUninit<[u8; LINE]>);
+
+impl<E: Element> Seam<E> {
+    /// Elements in a line.
+    pub(super) const LEN: usize = LINE / size_of::<E>();
+
+    pub(crate) fn new() -> Self {
+        Self { line: Line(MaybeUninit::uninit()), waiting: (std::ptr::null_mut(), 0) }
+    }
+
+    /// Write what a row to `to` has beside its whole lines: the numbers before `lines`, at once, and those from its end
+    /// to `n`, as soon as their line is whole or [`Seam::leave`] is called.
+    ///
+    /// # Safety
+    /// The row has `n` numbers, of which those from `at` on are to be written; `lines` are whole lines.
+    #[inline(always)]
+    pub(super) unsafe fn ends<S: Memory<E>, W: Write<E, S>>(
+        &mut self,
+        s: S,
+        write: W,
+        (to, at, n): (*mut E, usize, usize),
+        lines: &Range<usize>,
+    ) {
+        let line = self.line.0.as_mut_ptr().cast::<E>();
+        let (waiting, count) = self.waiting;
+        // SAFETY: the caller's. The line holds the numbers that waited and those that follow them, as many as it has.
+        unsafe {
+            if count > 0 && waiting.wrapping_add(count) == to.wrapping_add(at) {
+                self.waiting.1 = 0;
+                let here = write.to(line.wrapping_add(count).wrapping_sub(at));
+                plain(s, here, at..lines.start);
+                for i in (0..Self::LEN).step_by(S::WIDTH) {
+                    s.write_past(waiting.add(i), s.read(line.add(i)));
+                }
+            } else {
+                self.leave();
+                plain(s, write, at..lines.start);
+            }
+            if lines.end < n {
+                plain(s, write.to(line.wrapping_sub(lines.end)), lines.end..n);
+                self.waiting = (to.add(lines.end), n - lines.end);
+            }
+        }
+    }
+
+    /// What waits leaves without the rest of its line.
+    ///
+    /// # Safety
+    /// The rows that were written are still there.
+    pub(crate) unsafe fn leave(&mut self) {
+        let (to, count) = std::mem::replace(&mut self.waiting, (std::ptr::null_mut(), 0));
+        if count > 0 {
+            // SAFETY: the caller's; so many numbers wait.
+            unsafe { to.copy_from_nonoverlapping(self.line.0.as_ptr().cast(), count) };
+        }
+    }
+}
+
+/// Some numbers of a row, through the cache.
+///
+/// # Safety
+/// The row has them, and room for them.
+#[inline(always)]
+pub(super) unsafe fn plain<E: Element, S: Memory<E>>(s: S, write: impl Write<E, S>, numbers: Range<usize>) {
+    for at in numbers.clone().step_by(S::WIDTH) {
+        // SAFETY: the caller's.
+        unsafe { write.numbers(s, at, S::WIDTH.min(numbers.end - at), false) };
+    }
+}
