@@ -23,7 +23,6 @@ pub(crate) mod groups;
 pub(crate) mod last_pass;
 pub(crate) mod quantised;
 pub(crate) mod seam;
-mod stage;
 pub(crate) mod totals;
 
 use crate::affine::{Affine, Parameters, Register, Scratch};
@@ -186,7 +185,7 @@ impl<E: Element> Place<E> {
     pub(crate) unsafe fn load<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
         // SAFETY: the caller's.
         unsafe {
-            if E::NARROW && self.wide {
+            if self.is_wide() {
                 load::<E::Acc, S>(s, self.start.cast(), at, count)
             } else {
                 let from = self.start.add(at);
@@ -206,7 +205,7 @@ impl<E: Element> PlaceMut<E> {
     pub(crate) unsafe fn store<S: Memory<E>>(self, s: S, at: usize, count: usize, v: S::V, stream: bool) {
         // SAFETY: the caller's.
         unsafe {
-            if E::NARROW && self.wide {
+            if self.is_wide() {
                 return store::<E::Acc, S>(s, self.start.cast(), at, count, v);
             }
             let to = self.start.add(at);

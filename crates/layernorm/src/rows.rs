@@ -412,15 +412,35 @@ pub(crate) enum MixedMut<'a, E: Element> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place<E> {
     pub(crate) start: *const E,
-    /// Never of a type that accumulates in itself.
-    pub(crate) wide: bool,
+    width: Width,
+}
+
+/// Of what size numbers are. (As large as the pointer beside it, because a copy of a smaller one has to wait for it.)
+#[derive(Debug, Clone, Copy)]
+#[repr(usize)]
+enum Width {
+    /// An element's.
+    Own,
+    /// That of what elements accumulate in, where it is another type.
+    Wide,
+}
+
+impl Width {
+    const fn wide<E: Element>() -> Self {
+        if E::NARROW { Self::Wide } else { Self::Own }
+    }
+
+    #[inline(always)]
+    fn is_wide<E: Element>(self) -> bool {
+        E::NARROW && matches!(self, Self::Wide)
+    }
 }
 
 /// As [`Place`], to write.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PlaceMut<E> {
     pub(crate) start: *mut E,
-    pub(crate) wide: bool,
+    width: Width,
 }
 
 /// Rows of numbers, each for so many consecutive rows of a call: a gate, a mask (for one), a bias (for all).
@@ -445,12 +465,17 @@ impl<'a, E: Element> Shared<'a, E> {
 impl<E: Element> Place<E> {
     /// Of elements.
     pub(crate) fn own(start: *const E) -> Self {
-        Self { start, wide: false }
+        Self { start, width: Width::Own }
     }
 
     /// Of what they accumulate in.
     pub(crate) fn wide(start: *const E::Acc) -> Self {
-        Self { start: start.cast(), wide: E::NARROW }
+        Self { start: start.cast(), width: Width::wide::<E>() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_wide(self) -> bool {
+        self.width.is_wide::<E>()
     }
 
     /// The place `bytes` bytes on, which need not be anyone's.
@@ -467,11 +492,7 @@ impl<E: Element> Place<E> {
     pub(crate) unsafe fn add(self, index: usize) -> Self {
         // SAFETY: the caller's.
         let start = unsafe {
-            if E::NARROW && self.wide {
-                self.start.cast::<E::Acc>().add(index).cast()
-            } else {
-                self.start.add(index)
-            }
+            if self.is_wide() { self.start.cast::<E::Acc>().add(index).cast() } else { self.start.add(index) }
         };
         Self { start, ..self }
     }
@@ -485,7 +506,7 @@ impl<E: Element> Place<E> {
         // SAFETY: the caller's.
         unsafe {
             let at = self.add(index).start;
-            if E::NARROW && self.wide { at.cast::<E::Acc>().read() } else { at.read().to_acc() }
+            if self.is_wide() { at.cast::<E::Acc>().read() } else { at.read().to_acc() }
         }
     }
 }
@@ -493,12 +514,17 @@ impl<E: Element> Place<E> {
 impl<E: Element> PlaceMut<E> {
     /// Of elements.
     pub(crate) fn own(start: *mut E) -> Self {
-        Self { start, wide: false }
+        Self { start, width: Width::Own }
     }
 
     /// Of what they accumulate in.
     pub(crate) fn wide(start: *mut E::Acc) -> Self {
-        Self { start: start.cast(), wide: E::NARROW }
+        Self { start: start.cast(), width: Width::wide::<E>() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_wide(self) -> bool {
+        self.width.is_wide::<E>()
     }
 
     /// Write number `index`, rounded once.
@@ -508,7 +534,7 @@ impl<E: Element> PlaceMut<E> {
     pub(crate) unsafe fn write(self, index: usize, value: f64) {
         // SAFETY: the caller's.
         unsafe {
-            if E::NARROW && self.wide {
+            if self.is_wide() {
                 self.start.cast::<E::Acc>().add(index).write(E::Acc::from_f64(value));
             } else {
                 self.start.add(index).write(E::from_f64(value));
@@ -518,7 +544,7 @@ impl<E: Element> PlaceMut<E> {
 
     /// To read what is written here.
     pub(crate) fn as_place(self) -> Place<E> {
-        Place { start: self.start, wide: self.wide }
+        Place { start: self.start, width: self.width }
     }
 }
 
@@ -640,11 +666,6 @@ impl<'a, T> Target<'a, T> {
     pub(crate) fn column(what: &'static str, numbers: &'a mut [T], rows: usize) -> Result<Self, Error> {
         expect_column(what, numbers.len(), rows)?;
         Ok(Self { start: numbers.as_mut_ptr(), stride: 1, groups: Groups::NONE, life: PhantomData })
-    }
-
-    /// Does a row start every `distance` numbers?
-    pub(crate) fn is_every(self, distance: usize) -> bool {
-        self.groups == Groups::NONE && self.stride == distance
     }
 
     /// All of `memory`, a row every `stride` numbers.

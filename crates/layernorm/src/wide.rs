@@ -12,7 +12,6 @@ use crate::by_row::{Moments, Statistics};
 use crate::element::private::Stored;
 use crate::form::{Divisor, Form};
 use crate::order::Carry;
-use crate::real::private::Number;
 use crate::rows::Place;
 use crate::{Element, Real};
 use std::marker::PhantomData;
@@ -316,12 +315,8 @@ pub(crate) unsafe fn backward<E: Element>(
         let dx_i = scale(wide.r * orthogonal, w_exponent + dy_exponent - wide.d_exponent);
         // SAFETY: the caller's, for `i < n`. dy is read before dx, which may be its memory, is written.
         unsafe {
-            if let Some(([dweight, dbias], fresh)) = of.totals {
-                let zero = E::Acc::from_f64(0.0);
-                let [w, b] = if fresh { [zero; 2] } else { [*dweight.add(i), *dbias.add(i)] };
-                let dy_i = of.dy.number(i);
-                dweight.add(i).write(dy_i.fma(x_hat(i), w));
-                dbias.add(i).write(b.add(dy_i));
+            if let Some(sums) = of.totals {
+                sums.add(i, of.dy.number(i), x_hat(i));
             }
             of.write(i, dx_i);
         }

@@ -102,7 +102,7 @@ impl<E: Element> Body<E> for Sums<'_, '_, '_, E> {
         while row < rows.end {
             let chunk = inputs.chunk(row, rows.end);
             row = chunk.end;
-            let (to, _) = tree.current();
+            let to = tree.current().sums;
             let of = Chunk { inputs, rows: chunk, channels: channels.clone(), centres, run, to };
             match (inputs.grid.last, inputs.dy.is_some()) {
                 (true, false) => s.outlined(Rows::<E, false>(of)),
@@ -392,7 +392,7 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
             }
         }
         // SAFETY: all rows were this thread's.
-        unsafe { seam.leave() };
+        unsafe { seam.leave(s) };
         if streams {
             s.fence();
         }

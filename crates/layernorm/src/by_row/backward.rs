@@ -6,10 +6,9 @@
 
 use super::add::Multiply;
 use super::groups::{GroupSums, Sums};
-use super::last_pass::{LastPass, Whole, Write};
+use super::last_pass::{LastPass, Whole, Write, long};
 use super::seam::Seam;
-use super::stage::Stage;
-use super::totals::Tree;
+use super::totals::{Growing, Tree};
 use super::*;
 use crate::affine::Runs;
 use crate::rows::{Shape, Shared};
@@ -139,11 +138,15 @@ impl<'a, E: Element> Backward<'a, E> {
         })
     }
 
-    /// How many numbers behind the start of a line the first row of dx begins.
+    /// How many numbers behind the start of a line the first row of dx begins, if its last pass begins with a line.
     fn phase(&self) -> usize {
+        let aligns = self.streams() || self.shape.features >= long::<E>();
         match self.dx {
-            // SAFETY: there is a row.
-            Some(MixedMut::Own(dx)) if self.shape.rows > 0 => unsafe { dx.row(0) }.addr() / size_of::<E>(),
+            Some(MixedMut::Own(dx)) if aligns && self.shape.rows > 0 => {
+                // SAFETY: there is a row.
+                let first = unsafe { dx.row(0) };
+                first.addr() / size_of::<E>()
+            }
             _ => 0,
         }
     }
@@ -271,14 +274,10 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
         &self,
         s: S,
         position: usize,
-        stage: &mut Option<Stage<E>>,
         totals: &mut Option<&mut Tree<'_, E::Acc>>,
     ) {
         // SAFETY: the caller's.
         unsafe {
-            if let Some(stage) = stage {
-                stage.row_done(s);
-            }
             if let Some(totals) = totals {
                 totals.row_done(s, self.call.first + position);
             }
@@ -312,11 +311,6 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
         let (n, used, streams) = (call.shape.features, call.form.used, S::STREAMS && call.streams());
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
-            let mut stage = match call.dx {
-                Some(MixedMut::Own(dx)) if streams && call.only.is_none() => Stage::new(dx, start, n),
-                _ => None,
-            };
-            let stream = streams && stage.is_none();
             let mut seam = Seam::new();
             let nothing = Pointers::at(call, call.row(start), None);
             let weight = call.weight.of_row_above(0, &mut same[0]);
@@ -327,12 +321,9 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
                 let ready = self.project(s, row, &mut same[position % 2], &mut write);
                 write.finish(s);
                 if position > start {
-                    self.row_done(s, position - 1, &mut stage, &mut totals);
+                    self.row_done(s, position - 1, &mut totals);
                 }
-                let mut pointers = Pointers::at(call, row, totals.as_ref().map(|totals| totals.current()));
-                if let Some(stage) = &mut stage {
-                    pointers.dx = Some(PlaceMut::own(stage.slot()));
-                }
+                let pointers = Pointers::at(call, row, totals.as_ref().map(|totals| totals.current()));
                 if ready.is_none() {
                     wide::backward(K::STATISTICS, call, row, &pointers);
                 }
@@ -348,7 +339,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
                     let mut scratch = Scratch::new();
                     let weight = call.weight.of_runs(row, &mut scratch);
                     let by_runs = Differentiate::<E, _, _, K>::new(s, weight, pointers, ready);
-                    s.outlined(Whole(LastPass::start(s, by_runs, 0, n, stream.then_some(&mut seam))));
+                    s.outlined(Whole(LastPass::start(s, by_runs, 0, n, streams.then_some(&mut seam))));
                     at = n;
                 }
                 if used < n {
@@ -358,14 +349,11 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
                     work.minus_along_ones = s.splat(E::Acc::from_f64(-0.0));
                     at = at.max(used);
                 }
-                write = LastPass::start(s, work, at, n, stream.then_some(&mut seam));
+                write = LastPass::start(s, work, at, n, streams.then_some(&mut seam));
             }
             write.finish(s);
-            self.row_done(s, last, &mut stage, &mut totals);
-            seam.leave();
-            if let Some(stage) = &mut stage {
-                stage.finish(s);
-            }
+            self.row_done(s, last, &mut totals);
+            seam.leave(s);
         }
         if streams {
             s.fence();
@@ -448,15 +436,15 @@ pub(crate) struct Pointers<E: Element> {
     /// May be the memory of `dy`.
     pub(crate) dx: Option<PlaceMut<E>>,
     pub(crate) upstream: Option<Place<E>>,
-    /// The sums of dy x_hat and of dy over rows; do they start with this row?
-    pub(crate) totals: Option<([*mut E::Acc; 2], bool)>,
+    /// The sums over rows.
+    pub(crate) totals: Option<Growing<E::Acc>>,
 }
 
 impl<E: Element> Pointers<E> {
     /// # Safety
     /// The row exists and is this thread's.
     #[inline(always)]
-    unsafe fn at(call: &Backward<'_, E>, row: usize, totals: Option<([*mut E::Acc; 2], bool)>) -> Self {
+    unsafe fn at(call: &Backward<'_, E>, row: usize, totals: Option<Growing<E::Acc>>) -> Self {
         // SAFETY: the caller's.
         unsafe {
             Self {
@@ -521,12 +509,10 @@ impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Write<E, S> for Differ
         unsafe {
             let dy = self.of.dy.load(s, at, count);
             let x_hat = self.standardise.apply(s, self.of.x.load(s, at, count));
-            if let Some(([dweight, dbias], fresh)) = self.of.totals {
-                let zero = s.splat(E::Acc::from_f64(0.0));
-                let [w, b] =
-                    if fresh { [zero; 2] } else { [dweight, dbias].map(|sum| load(s, sum, at, count)) };
-                store(s, dweight, at, count, s.fma(dy, x_hat, w));
-                store(s, dbias, at, count, s.add(b, dy));
+            if let Some(sums) = self.of.totals {
+                let [w, b] = [sums.get(s, 0, at, count), sums.get(s, 1, at, count)];
+                sums.set(s, 0, at, count, s.fma(dy, x_hat, w));
+                sums.set(s, 1, at, count, s.add(b, dy));
             }
             if let Some(dx) = self.of.dx {
                 // The u that the means were taken of, so that a row of one number has no gradient.
@@ -550,7 +536,7 @@ impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Write<E, S> for Differ
 
     #[inline(always)]
     fn output(&self) -> Option<*mut E> {
-        self.of.dx.filter(|dx| !dx.wide).map(|dx| dx.start)
+        self.of.dx.filter(|dx| !dx.is_wide()).map(|dx| dx.start)
     }
 
     #[inline(always)]

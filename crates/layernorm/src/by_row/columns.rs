@@ -44,23 +44,22 @@ impl<E: Element> Body<E> for Part<'_, '_, '_, E> {
     fn run<S: Memory<E>>(self, s: S) {
         let Self { call, rows, mut totals } = self;
         let n = call.shape.features;
-        let zero = s.splat(E::Acc::from_f64(0.0));
         for row in rows {
-            let ([products, plain], fresh) = totals.current();
+            let sums = totals.current();
             // SAFETY: all rows are rows of the checked shape, and a node has room for one.
             unsafe {
                 let of = call.of.row(row);
                 let with = call.with.map(|with| with.row(row));
-                let sums = if with.is_some() { products } else { plain };
+                let i = usize::from(with.is_none());
                 for at in (0..n).step_by(S::WIDTH) {
                     let count = S::WIDTH.min(n - at);
-                    let sum = if fresh { zero } else { load(s, sums, at, count) };
+                    let sum = sums.get(s, i, at, count);
                     let number = of.load(s, at, count);
                     let sum = match with {
                         None => s.add(sum, number),
                         Some(with) => s.fma(number, with.load(s, at, count), sum),
                     };
-                    store(s, sums, at, count, sum);
+                    sums.set(s, i, at, count, sum);
                 }
             }
             totals.row_done(s, row);

@@ -3,7 +3,6 @@
 use super::add::Add;
 use super::last_pass::{LastPass, Whole, Write};
 use super::seam::Seam;
-use super::stage::Stage;
 use super::*;
 use crate::rows::Shape;
 use crate::vector::{Body, dispatch};
@@ -121,8 +120,6 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let start = rows.start;
-            let mut stage = if streams { Stage::new(call.y, start, n) } else { None };
-            let stream = streams && stage.is_none();
             let mut seam = Seam::new();
             let by_row = call.weight.varies() || call.bias.varies();
             let mut numbers = (call.weight.of_row_above(0, &mut weight), call.bias.of_row(0, &mut bias));
@@ -153,10 +150,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                     }
                     statistics::<E, S, K, _>(s, x, form, &mut Nothing)
                 };
-                if let Some(stage) = stage.as_mut().filter(|_| row > start) {
-                    stage.row_done(s);
-                }
-                let y = stage.as_mut().map_or(call.y.row(row), Stage::slot);
+                let y = call.y.row(row);
                 let moments = fast.unwrap_or_else(|| wide::forward(K::STATISTICS, call, row, x, y));
                 if let Some(saved) = call.saved {
                     saved.set(row, moments);
@@ -179,10 +173,10 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                     let bias = call.bias.of_runs(row, &mut biases);
                     let Normalise { x, y, round, standardise, .. } = normalise;
                     let by_runs = Normalise { x, y, weight, bias, round, standardise };
-                    s.outlined(Whole(LastPass::start(s, by_runs, 0, n, stream.then_some(&mut seam))));
+                    s.outlined(Whole(LastPass::start(s, by_runs, 0, n, streams.then_some(&mut seam))));
                     at = n;
                 }
-                write = LastPass::start(s, normalise, at, n, stream.then_some(&mut seam));
+                write = LastPass::start(s, normalise, at, n, streams.then_some(&mut seam));
                 if !streams {
                     // In cache there is nothing to wait for.
                     write.run(s);
@@ -191,11 +185,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
             if streams {
                 write.finish(s);
             }
-            seam.leave();
-            if let Some(stage) = &mut stage {
-                stage.row_done(s);
-                stage.finish(s);
-            }
+            seam.leave(s);
         }
         if streams {
             s.fence();

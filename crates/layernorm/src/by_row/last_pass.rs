@@ -28,6 +28,11 @@ pub(crate) trait Write<E: Element, S: Memory<E>>: Copy {
     fn to(self, output: *mut E) -> Self;
 }
 
+/// From so many numbers on, a pass that writes through the cache begins with a whole line, too.
+pub(super) const fn long<E: Element>() -> usize {
+    8 * E::Acc::LANES
+}
+
 /// `write` over the numbers of a row.
 pub(crate) struct LastPass<E, W> {
     write: W,
@@ -59,21 +64,19 @@ impl<E: Element, W> LastPass<E, W> {
     {
         let lines = 0..usize::MAX;
         let mut pass = Self { write, elements: PhantomData, at, left: n - at, lines, stream: false };
+        let least = if seam.is_some() { Seam::<E>::LEN } else { long::<E>() };
+        if pass.left < least {
+            return pass;
+        }
         let Some(to) = write.output() else { return pass };
         let first = at + to.wrapping_add(at).align_offset(LINE);
         let Some(seam) = seam else {
-            // In the cache, to begin with a line saves many steps more than it takes.
-            if pass.left >= 8 * E::Acc::LANES {
-                // SAFETY: the caller's: so many numbers reach the end of a line.
-                unsafe { plain(s, write, at..first) };
-                pass.at = first;
-                pass.left = n - first;
-            }
+            // SAFETY: the caller's: so many numbers reach the end of a line.
+            unsafe { plain(s, write, at..first) };
+            pass.at = first;
+            pass.left = n - first;
             return pass;
         };
-        if pass.left < Seam::<E>::LEN {
-            return pass;
-        }
         let after = to.wrapping_add(n).addr() % LINE / size_of::<E>();
         let lines = first..n - after;
         // SAFETY: the caller's; again, so many numbers reach the end of a line.

@@ -12,11 +12,16 @@ use std::ops::Range;
 
 /// The end of a row that waits for the beginning of the next one.
 pub(crate) struct Seam<E> {
-    line: Line,
-    /// Where the numbers belong that wait at the beginning of `line`, and how many there are.
+    /// The last line that became whole, and the one that waits: in turn, so that a line is read long after it was written.
+    lines: [Line; 2],
+    waits: usize,
+    /// Where the whole line belongs, if there is one,
+    whole: *mut E,
+    /// and the numbers at the beginning of the one that waits, and how many they are.
     waiting: (*mut E, usize),
 }
 
+#[derive(Clone, Copy)]
 #[repr(align(64))]
 struct Line(MaybeUninit<[u8; LINE]>);
 
@@ -25,11 +30,12 @@ impl<E: Element> Seam<E> {
     pub(super) const LEN: usize = LINE / size_of::<E>();
 
     pub(crate) fn new() -> Self {
-        Self { line: Line(MaybeUninit::uninit()), waiting: (std::ptr::null_mut(), 0) }
+        let null = std::ptr::null_mut();
+        Self { lines: [Line(MaybeUninit::uninit()); 2], waits: 0, whole: null, waiting: (null, 0) }
     }
 
-    /// Write what a row to `to` has beside its whole lines: the numbers before `lines`, at once, and those from its end
-    /// to `n`, as soon as their line is whole or [`Seam::leave`] is called.
+    /// Write what a row to `to` has beside its whole `lines`: the numbers before them, at once, and those behind, up to
+    /// `n`, when their line is whole or [`Seam::leave`] is called.
     ///
     /// # Safety
     /// The row has `n` numbers, of which those from `at` on are to be written; `lines` are whole lines.
@@ -41,37 +47,69 @@ impl<E: Element> Seam<E> {
         (to, at, n): (*mut E, usize, usize),
         lines: &Range<usize>,
     ) {
-        let line = self.line.0.as_mut_ptr().cast::<E>();
         let (waiting, count) = self.waiting;
         // SAFETY: the caller's. The line holds the numbers that waited and those that follow them, as many as it has.
         unsafe {
+            self.whole_leaves(s);
             if count > 0 && waiting.wrapping_add(count) == to.wrapping_add(at) {
+                let line = self.line(self.waits);
+                plain(s, write.to(line.wrapping_add(count).wrapping_sub(at)), at..lines.start);
+                self.whole = waiting;
                 self.waiting.1 = 0;
-                let here = write.to(line.wrapping_add(count).wrapping_sub(at));
-                plain(s, here, at..lines.start);
-                for i in (0..Self::LEN).step_by(S::WIDTH) {
-                    s.write_past(waiting.add(i), s.read(line.add(i)));
-                }
+                self.waits ^= 1;
             } else {
-                self.leave();
+                self.rest_leaves();
                 plain(s, write, at..lines.start);
             }
             if lines.end < n {
+                let line = self.line(self.waits);
                 plain(s, write.to(line.wrapping_sub(lines.end)), lines.end..n);
                 self.waiting = (to.add(lines.end), n - lines.end);
             }
         }
     }
 
+    fn line(&mut self, index: usize) -> *mut E {
+        self.lines[index & 1].0.as_mut_ptr().cast()
+    }
+
+    /// # Safety
+    /// The rows that were written are still there.
+    #[inline(always)]
+    unsafe fn whole_leaves<S: Memory<E>>(&mut self, s: S) {
+        if self.whole.is_null() {
+            return;
+        }
+        let line = self.line(self.waits ^ 1);
+        for i in (0..Self::LEN).step_by(S::WIDTH) {
+            // SAFETY: the caller's.
+            unsafe { s.write_past(self.whole.add(i), s.read(line.add(i))) };
+        }
+        self.whole = std::ptr::null_mut();
+    }
+
     /// What waits leaves without the rest of its line.
     ///
     /// # Safety
     /// The rows that were written are still there.
-    pub(crate) unsafe fn leave(&mut self) {
+    unsafe fn rest_leaves(&mut self) {
         let (to, count) = std::mem::replace(&mut self.waiting, (std::ptr::null_mut(), 0));
         if count > 0 {
             // SAFETY: the caller's; so many numbers wait.
-            unsafe { to.copy_from_nonoverlapping(self.line.0.as_ptr().cast(), count) };
+            unsafe { to.copy_from_nonoverlapping(self.line(self.waits), count) };
+        }
+    }
+
+    /// All that waits leaves.
+    ///
+    /// # Safety
+    /// The rows that were written are still there.
+    #[inline(always)]
+    pub(crate) unsafe fn leave<S: Memory<E>>(&mut self, s: S) {
+        // SAFETY: the caller's.
+        unsafe {
+            self.whole_leaves(s);
+            self.rest_leaves();
         }
     }
 }

@@ -174,7 +174,7 @@ impl<'a, T: Real> Totals<'a, T> {
             waiting,
             current: if self.split.is_one_chunk() { self.split.slots() } else { 0 },
             free: !1,
-            fresh: true,
+            start: Start::Zero,
         }
     }
 
@@ -323,6 +323,65 @@ impl<T: Real> Body<T> for Finished<'_, '_, T> {
     }
 }
 
+/// Sums over rows that grow: of dy x_hat, and of dy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Growing<T> {
+    pub(crate) sums: [*mut T; 2],
+    start: Start,
+}
+
+/// Where sums stand. (As large as a pointer, because a copy of a smaller one beside some has to wait for it.)
+#[derive(Debug, Clone, Copy)]
+#[repr(usize)]
+enum Start {
+    /// They start at +0, whatever their memory holds,
+    Zero,
+    /// or go on from what it holds.
+    Held,
+}
+
+impl<T: Real> Growing<T> {
+    /// `count` of sums `i` from `at` on.
+    ///
+    /// # Safety
+    /// There are as many.
+    #[inline(always)]
+    pub(super) unsafe fn get<S: Vector<T>>(self, s: S, i: usize, at: usize, count: usize) -> S::V {
+        match self.start {
+            Start::Zero => s.splat(T::from_f64(0.0)),
+            // SAFETY: the caller's; they were written.
+            Start::Held => unsafe { load(s, self.sums[i], at, count) },
+        }
+    }
+
+    /// What sums `i` become.
+    ///
+    /// # Safety
+    /// As [`Growing::get`]; they are this thread's.
+    #[inline(always)]
+    pub(super) unsafe fn set<S: Vector<T>>(self, s: S, i: usize, at: usize, count: usize, to: S::V) {
+        // SAFETY: the caller's.
+        unsafe { store(s, self.sums[i], at, count, to) };
+    }
+
+    /// Add dy x_hat and dy to number `i` of each.
+    ///
+    /// # Safety
+    /// There is one, and it is this thread's.
+    pub(crate) unsafe fn add(self, i: usize, dy: T, x_hat: T) {
+        // SAFETY: the caller's.
+        unsafe {
+            let [weight, bias] = self.sums.map(|sums| sums.add(i));
+            let [w, b] = match self.start {
+                Start::Zero => [T::from_f64(0.0); 2],
+                Start::Held => [*weight, *bias],
+            };
+            weight.write(dy.fma(x_hat, w));
+            bias.write(b.add(dy));
+        }
+    }
+}
+
 /// One part's tree of nodes.
 pub(crate) struct Tree<'a, T> {
     totals: Totals<'a, T>,
@@ -336,20 +395,22 @@ pub(crate) struct Tree<'a, T> {
     current: usize,
     /// Slots without a node, a bit each.
     free: usize,
-    fresh: bool,
+    start: Start,
 }
 
 impl<T: Real> Tree<'_, T> {
-    /// Where the next row is added: dweight and dbias; and whether their sums start there, at +0.
-    pub(crate) fn current(&self) -> ([*mut T; 2], bool) {
+    /// What the next row is added to.
+    #[inline(always)]
+    pub(crate) fn current(&self) -> Growing<T> {
         // SAFETY: a slot is a node.
-        (unsafe { self.totals.node(self.first_slot + self.current) }, self.fresh)
+        let sums = unsafe { self.totals.node(self.first_slot + self.current) };
+        Growing { sums, start: self.start }
     }
 
     /// A row was added.
     #[inline(always)]
     pub(crate) fn row_done<S: Vector<T>>(&mut self, s: S, row: usize) {
-        self.fresh = false;
+        self.start = Start::Held;
         let (ends_node, ends_shard) = self.totals.split.ends(row);
         if ends_node {
             self.node_done(s);
@@ -368,7 +429,7 @@ impl<T: Real> Tree<'_, T> {
         self.waiting[step.level] = self.current;
         self.current = self.free.trailing_zeros() as usize;
         self.free &= self.free - 1;
-        self.fresh = true;
+        self.start = Start::Zero;
     }
 
     #[inline(always)]
@@ -431,20 +492,18 @@ impl<T: Real> Body<T> for AddRows<'_, '_, '_, T> {
         let n = totals.totals.split.shape.features;
         let [products, ones] = of.rows.map(|rows| rows.chunks_exact(n.max(1)));
         for (row, (products, ones)) in products.zip(ones).enumerate() {
-            let ([dweight, dbias], fresh) = totals.current();
+            let sums = totals.current();
             let one = s.splat(T::from_f64(1.0));
-            let zero = s.splat(T::from_f64(0.0));
             for at in (0..n).step_by(S::WIDTH) {
                 let count = S::WIDTH.min(n - at);
                 // SAFETY: the rows, and the halves of a node, have `n` numbers.
                 unsafe {
-                    let [w, b] =
-                        if fresh { [zero; 2] } else { [dweight, dbias].map(|sum| load(s, sum, at, count)) };
+                    let [w, b] = [sums.get(s, 0, at, count), sums.get(s, 1, at, count)];
                     let dy = load(s, ones.as_ptr(), at, count);
                     let factor = if of.factors { dy } else { one };
                     let product = load(s, products.as_ptr(), at, count);
-                    store(s, dweight, at, count, s.fma(factor, product, w));
-                    store(s, dbias, at, count, s.add(b, dy));
+                    sums.set(s, 0, at, count, s.fma(factor, product, w));
+                    sums.set(s, 1, at, count, s.add(b, dy));
                 }
             }
             totals.row_done(s, of.first + row);
