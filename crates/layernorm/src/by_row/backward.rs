@@ -222,7 +222,8 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
         }
     }
 
-    /// The first pass over a row; `None` if it needs more range than its type has (see [`wide`]).
+    /// The first pass over a row, `beside` the last one over another; `None` if it needs more range than its type has
+    /// (see [`wide`]).
     ///
     /// # Safety
     /// The row exists, and what `beside` wants.
@@ -232,7 +233,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
         s: S,
         row: usize,
         same: &mut Register<E::Acc>,
-        beside: &mut impl Beside<E::Acc, S>,
+        beside: Option<&mut impl Beside<E::Acc, S>>,
     ) -> Option<Ready<E::Acc>> {
         let (call, n) = (self.call, self.call.shape.features);
         // SAFETY: the caller's.
@@ -242,14 +243,17 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
             let (x, dy) = (call.x.row(row), Place::own(call.dy.row(row)));
             let standardise = Standardise::<_, K>::new(s, moments);
             let terms = Projections { x, dy, weight: call.weight.of_row_above(row, same), standardise };
-            let mut beside = (beside, Prefetch::<E, 2>::new([x, dy].map(|from| from.bytes_on(AHEAD))));
             let count = E::Acc::from_count(call.form.count);
             let sums = if call.weight.has_runs() {
                 let mut scratch = Scratch::new();
                 let weight = call.weight.of_runs(row, &mut scratch);
                 s.outlined(OfWhole { terms: Projections { x, dy, weight, standardise }, n })
             } else {
-                sums(s, n, &terms, &mut beside)
+                let ahead = Prefetch::<E, 2>::new([x, dy].map(|from| from.bytes_on(AHEAD)));
+                match beside {
+                    Some(beside) => sums(s, n, &terms, &mut (beside, ahead)),
+                    None => sums(s, n, &terms, &mut (&mut Nothing, ahead)),
+                }
             };
             let [along_x_hat, along_ones] = sums.map(|sum| sum.div(count));
             let means = [along_x_hat.mul(moments.along), along_ones];
@@ -309,6 +313,8 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
         // In turn, because the last pass over a row goes on beside the first over the next one.
         let mut same = [call.weight.same(), call.weight.same()];
         let (n, used, streams) = (call.shape.features, call.form.used, S::STREAMS && call.streams());
+        // Long rows in the cache need nothing beside them.
+        let beside = streams || n < long::<E>();
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let mut seam = Seam::new();
@@ -318,7 +324,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
             let mut write = LastPass::start(s, nothing, n, n, None);
             for position in self.rows.clone() {
                 let row = call.row(position);
-                let ready = self.project(s, row, &mut same[position % 2], &mut write);
+                let ready = self.project(s, row, &mut same[position % 2], beside.then_some(&mut write));
                 write.finish(s);
                 if position > start {
                     self.row_done(s, position - 1, &mut totals);
@@ -350,6 +356,9 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
                     at = at.max(used);
                 }
                 write = LastPass::start(s, work, at, n, streams.then_some(&mut seam));
+                if !beside {
+                    write.run(s);
+                }
             }
             write.finish(s);
             self.row_done(s, last, &mut totals);
