@@ -2,7 +2,7 @@
 
 use super::{Grid, Inputs, Plan, Rooms};
 use crate::affine::{Affine, Parameters};
-use crate::by_row::last_pass::{LastPass, Write};
+use crate::by_row::last_pass::{Write, by_itself};
 use crate::by_row::seam::Seam;
 use crate::by_row::totals::Tree;
 use crate::by_row::{Centred, Deviations, Standardise, store};
@@ -377,7 +377,7 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
                     let to = to.row(row).add(channel * n);
                     let work = Apply { x, dy, to, ..work };
                     if !BACKWARD {
-                        LastPass::start(s, work, 0, n, streams.then_some(&mut seam)).run(s);
+                        by_itself(s, work, 0, n, streams.then_some(&mut seam));
                         continue;
                     }
                     let (first, mut at) = (inputs.position(row), 0);
@@ -385,7 +385,7 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
                         let (valid, end) = inputs.valid.stretch(first + at, first + n, positions);
                         let end = end - first;
                         let work = if valid { work } else { work.apart(s) };
-                        LastPass::start(s, work, at, end, streams.then_some(&mut seam)).run(s);
+                        by_itself(s, work, at, end, streams.then_some(&mut seam));
                         at = end;
                     }
                 }

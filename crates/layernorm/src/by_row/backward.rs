@@ -6,7 +6,7 @@
 
 use super::add::Multiply;
 use super::groups::{GroupSums, Sums};
-use super::last_pass::{LastPass, Whole, Write, long};
+use super::last_pass::{LastPass, ThroughCache, Write, long, through_cache};
 use super::seam::Seam;
 use super::totals::{Growing, Tree};
 use super::*;
@@ -313,18 +313,16 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
         // In turn, because the last pass over a row goes on beside the first over the next one.
         let mut same = [call.weight.same(), call.weight.same()];
         let (n, used, streams) = (call.shape.features, call.form.used, S::STREAMS && call.streams());
-        // Long rows in the cache need nothing beside them.
-        let beside = streams || n < long::<E>();
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let mut seam = Seam::new();
             let nothing = Pointers::at(call, call.row(start), None);
             let weight = call.weight.of_row_above(0, &mut same[0]);
             let nothing = Differentiate::<E, _, _, K>::new(s, weight, nothing, Ready::none());
-            let mut write = LastPass::start(s, nothing, n, n, None);
+            let mut write = LastPass::none(nothing);
             for position in self.rows.clone() {
                 let row = call.row(position);
-                let ready = self.project(s, row, &mut same[position % 2], beside.then_some(&mut write));
+                let ready = self.project(s, row, &mut same[position % 2], streams.then_some(&mut write));
                 write.finish(s);
                 if position > start {
                     self.row_done(s, position - 1, &mut totals);
@@ -345,19 +343,21 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
                     let mut scratch = Scratch::new();
                     let weight = call.weight.of_runs(row, &mut scratch);
                     let by_runs = Differentiate::<E, _, _, K>::new(s, weight, pointers, ready);
-                    s.outlined(Whole(LastPass::start(s, by_runs, 0, n, streams.then_some(&mut seam))));
+                    s.outlined(ThroughCache::new(by_runs, 0, n));
                     at = n;
                 }
                 if used < n {
-                    LastPass::start(s, work, at.min(used), used, None).finish(s);
+                    s.outlined(ThroughCache::new(work, at.min(used), used));
                     // The features beyond those that were measured have no part in the projection.
                     work.along_x_hat = s.splat(E::Acc::from_f64(0.0));
                     work.minus_along_ones = s.splat(E::Acc::from_f64(-0.0));
                     at = at.max(used);
                 }
-                write = LastPass::start(s, work, at, n, streams.then_some(&mut seam));
-                if !beside {
-                    write.run(s);
+                if streams {
+                    write = LastPass::start(s, work, at, n, &mut seam);
+                } else {
+                    // In cache there is nothing to wait for.
+                    through_cache(s, work, at, n);
                 }
             }
             write.finish(s);

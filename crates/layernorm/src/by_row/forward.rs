@@ -1,7 +1,7 @@
 //! The forward loop over rows.
 
 use super::add::Add;
-use super::last_pass::{LastPass, Whole, Write};
+use super::last_pass::{LastPass, ThroughCache, Write, through_cache};
 use super::seam::Seam;
 use super::*;
 use crate::rows::Shape;
@@ -131,7 +131,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                 round: false,
                 standardise: Standardise::new(s, Moments::none()),
             };
-            let mut write = LastPass::start(s, nothing, n, n, None);
+            let mut write = LastPass::none(nothing);
             for row in rows {
                 let mut x = call.x.row(row);
                 if let Some(add) = &call.add {
@@ -173,13 +173,14 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                     let bias = call.bias.of_runs(row, &mut biases);
                     let Normalise { x, y, round, standardise, .. } = normalise;
                     let by_runs = Normalise { x, y, weight, bias, round, standardise };
-                    s.outlined(Whole(LastPass::start(s, by_runs, 0, n, streams.then_some(&mut seam))));
+                    s.outlined(ThroughCache::new(by_runs, 0, n));
                     at = n;
                 }
-                write = LastPass::start(s, normalise, at, n, streams.then_some(&mut seam));
-                if !streams {
+                if streams {
+                    write = LastPass::start(s, normalise, at, n, &mut seam);
+                } else {
                     // In cache there is nothing to wait for.
-                    write.run(s);
+                    through_cache(s, normalise, at, n);
                 }
             }
             if streams {

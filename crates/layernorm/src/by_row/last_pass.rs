@@ -1,6 +1,6 @@
 //! The last pass over a row, the one that writes: cut into steps that go beside the first pass over the next row.
 
-use super::seam::{Seam, plain};
+use super::seam::Seam;
 use crate::Element;
 use crate::order::Beside;
 use crate::real::private::Number;
@@ -28,12 +28,83 @@ pub(crate) trait Write<E: Element, S: Memory<E>>: Copy {
     fn to(self, output: *mut E) -> Self;
 }
 
-/// From so many numbers on, a pass that writes through the cache begins with a whole line, too.
+/// From so many numbers on, a pass through the cache begins with a whole line, too.
 pub(super) const fn long<E: Element>() -> usize {
     8 * E::Acc::LANES
 }
 
-/// `write` over the numbers of a row.
+/// `write` over the numbers of a row from `at` to `n`, through the cache.
+///
+/// # Safety
+/// The row has `n >= at` numbers, and so has the output.
+#[inline(always)]
+pub(crate) unsafe fn through_cache<E, S, W>(s: S, write: W, at: usize, n: usize)
+where
+    E: Element,
+    S: Memory<E>,
+    W: Write<E, S>,
+{
+    let mut first = at;
+    if n - at >= long::<E>()
+        && let Some(to) = write.output()
+    {
+        first += to.wrapping_add(at).align_offset(LINE);
+    }
+    let last = n - (n - first) % E::Acc::LANES;
+    // SAFETY: as far as the row goes.
+    unsafe {
+        for step in (first..last).step_by(E::Acc::LANES) {
+            registers(s, &write, step, false);
+        }
+        pieces(s, [(write, at..first), (write, last..n)]);
+    }
+}
+
+/// A step's numbers, from `at` on.
+///
+/// # Safety
+/// The row has them; to `stream`, they begin with a line.
+#[inline(always)]
+unsafe fn registers<E, S, W>(s: S, write: &W, at: usize, stream: bool)
+where
+    E: Element,
+    S: Memory<E>,
+    W: Write<E, S>,
+{
+    for i in 0..E::Acc::LANES / S::WIDTH {
+        // SAFETY: the caller's.
+        unsafe { write.numbers(s, at + i * S::WIDTH, S::WIDTH, stream) };
+    }
+}
+
+/// Two pieces of a row through the cache, the first of which ends where the second begins, or before.
+///
+/// # Safety
+/// The row has these numbers, and so have the outputs.
+#[inline(always)]
+pub(super) unsafe fn pieces<E, S, W>(s: S, [first, last]: [(W, Range<usize>); 2])
+where
+    E: Element,
+    S: Memory<E>,
+    W: Write<E, S>,
+{
+    let (mut write, mut piece) = first;
+    // One loop for both: what it does is long.
+    loop {
+        while piece.start < piece.end {
+            let count = S::WIDTH.min(piece.len());
+            // SAFETY: the caller's.
+            unsafe { write.numbers(s, piece.start, count, false) };
+            piece.start += count;
+        }
+        if piece.end == last.1.end {
+            return;
+        }
+        (write, piece) = (last.0, last.1.clone());
+    }
+}
+
+/// `write` over the numbers of a row, past the caches.
 pub(crate) struct LastPass<E, W> {
     write: W,
     elements: PhantomData<E>,
@@ -41,51 +112,40 @@ pub(crate) struct LastPass<E, W> {
     at: usize,
     /// and how many are left.
     left: usize,
-    /// Where what is left goes on at the start of these, after whole steps.
+    /// The whole lines of the row. What is left goes on at their start, after whole steps.
     lines: Range<usize>,
-    stream: bool,
 }
 
 impl<E: Element, W> LastPass<E, W> {
-    /// Over the numbers from `at` to `n`. With a `seam` they go past the caches, all but the ends, which are done at once.
+    /// Of nothing.
+    pub(crate) fn none(write: W) -> Self {
+        Self { write, elements: PhantomData, at: 0, left: 0, lines: 0..0 }
+    }
+
+    /// Over the numbers from `at` to `n`. The ends of the row, and one that is too short, are written at once.
     ///
     /// # Safety
     /// The row has `n >= at` numbers, and so has the output.
     #[inline(always)]
-    pub(crate) unsafe fn start<S: Memory<E>>(
-        s: S,
-        write: W,
-        at: usize,
-        n: usize,
-        seam: Option<&mut Seam<E>>,
-    ) -> Self
+    pub(crate) unsafe fn start<S: Memory<E>>(s: S, write: W, at: usize, n: usize, seam: &mut Seam<E>) -> Self
     where
         W: Write<E, S>,
     {
-        let lines = 0..usize::MAX;
-        let mut pass = Self { write, elements: PhantomData, at, left: n - at, lines, stream: false };
-        let least = if seam.is_some() { Seam::<E>::LEN } else { long::<E>() };
-        if pass.left < least {
-            return pass;
-        }
-        let Some(to) = write.output() else { return pass };
-        let first = at + to.wrapping_add(at).align_offset(LINE);
-        let Some(seam) = seam else {
-            // SAFETY: the caller's: so many numbers reach the end of a line.
-            unsafe { plain(s, write, at..first) };
-            pass.at = first;
-            pass.left = n - first;
+        let mut pass = Self::none(write);
+        let output = if n - at < Seam::<E>::LEN { None } else { write.output() };
+        let Some(to) = output else {
+            // SAFETY: the caller's.
+            s.outlined(unsafe { ThroughCache::new(write, at, n) });
             return pass;
         };
         let after = to.wrapping_add(n).addr() % LINE / size_of::<E>();
-        let lines = first..n - after;
-        // SAFETY: the caller's; again, so many numbers reach the end of a line.
+        let lines = at + to.wrapping_add(at).align_offset(LINE)..n - after;
+        // SAFETY: the caller's; so many numbers reach the end of a line.
         unsafe { seam.ends(s, write, (to, at, n), &lines) };
         let next = write.input().bytes_on(n * size_of::<E>());
         pass.at = lines.start + behind(next, to.wrapping_add(lines.start), lines.len());
         pass.left = lines.len();
         pass.lines = lines;
-        pass.stream = true;
         pass
     }
 
@@ -99,8 +159,8 @@ impl<E: Element, W> LastPass<E, W> {
         W: Write<E, S>,
     {
         if self.left >= E::Acc::LANES {
-            let Self { write, elements, at, left, ref lines, stream } = *self;
-            s.outlined(Whole(Self { write, elements, at, left, lines: lines.clone(), stream }));
+            let Self { write, elements, at, left, ref lines } = *self;
+            s.outlined(Rest(Self { write, elements, at, left, lines: lines.clone() }));
             self.left = 0;
         } else {
             // SAFETY: the caller's.
@@ -108,45 +168,7 @@ impl<E: Element, W> LastPass<E, W> {
         }
     }
 
-    /// All of it, by itself.
-    ///
-    /// # Safety
-    /// The row is as it was at the start.
-    #[inline(always)]
-    pub(crate) unsafe fn run<S: Memory<E>>(&mut self, s: S)
-    where
-        W: Write<E, S>,
-    {
-        // SAFETY: the caller's.
-        unsafe {
-            while self.stream && self.left >= E::Acc::LANES {
-                self.step(s);
-            }
-            while self.left >= E::Acc::LANES {
-                self.registers(s, false);
-                self.left -= E::Acc::LANES;
-            }
-            self.less_than_a_step(s);
-        }
-    }
-
-    /// A step's numbers.
-    ///
-    /// # Safety
-    /// They are left, and the row is as it was at the start; to `stream`, the output is at a line's start.
-    #[inline(always)]
-    unsafe fn registers<S: Memory<E>>(&mut self, s: S, stream: bool)
-    where
-        W: Write<E, S>,
-    {
-        for _ in 0..E::Acc::LANES / S::WIDTH {
-            // SAFETY: the caller's.
-            unsafe { self.write.numbers(s, self.at, S::WIDTH, stream) };
-            self.at += S::WIDTH;
-        }
-    }
-
-    /// The last numbers.
+    /// The last lines.
     ///
     /// # Safety
     /// The row is as it was at the start.
@@ -156,11 +178,30 @@ impl<E: Element, W> LastPass<E, W> {
         W: Write<E, S>,
     {
         while self.left > 0 {
-            let count = S::WIDTH.min(self.left);
-            // SAFETY: the caller's. What goes past the caches is whole lines.
-            unsafe { self.write.numbers(s, self.at, count, self.stream) };
-            self.at += count;
-            self.left -= count;
+            // SAFETY: the caller's; whole lines are left.
+            unsafe { self.write.numbers(s, self.at, S::WIDTH, true) };
+            self.at += S::WIDTH;
+            self.left -= S::WIDTH;
+        }
+    }
+}
+
+/// `write` over the numbers of a row from `at` to `n`, beside nothing: with a `seam` past the caches, else through them.
+///
+/// # Safety
+/// The row has `n >= at` numbers, and so has the output.
+#[inline(always)]
+pub(crate) unsafe fn by_itself<E, S, W>(s: S, write: W, at: usize, n: usize, seam: Option<&mut Seam<E>>)
+where
+    E: Element,
+    S: Memory<E>,
+    W: Write<E, S>,
+{
+    // SAFETY: the caller's.
+    unsafe {
+        match seam {
+            Some(seam) => LastPass::start(s, write, at, n, seam).finish(s),
+            None => through_cache(s, write, at, n),
         }
     }
 }
@@ -178,17 +219,48 @@ fn behind<E: Element>(read: *const u8, to: *const E, numbers: usize) -> usize {
     if steps == 0 { 0 } else { numbers - steps * E::Acc::LANES }
 }
 
-/// A pass, all of it.
-pub(super) struct Whole<E, W>(pub(super) LastPass<E, W>);
+/// [`through_cache`], out of line.
+pub(super) struct ThroughCache<E, W> {
+    write: W,
+    elements: PhantomData<E>,
+    at: usize,
+    n: usize,
+}
 
-impl<E: Element, S: Memory<E>, W: Write<E, S>> Work<S> for Whole<E, W> {
+impl<E, W> ThroughCache<E, W> {
+    /// # Safety
+    /// As [`through_cache`].
+    pub(super) unsafe fn new(write: W, at: usize, n: usize) -> Self {
+        Self { write, elements: PhantomData, at, n }
+    }
+}
+
+impl<E: Element, S: Memory<E>, W: Write<E, S>> Work<S> for ThroughCache<E, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        // SAFETY: that of `new`.
+        unsafe { through_cache(s, self.write, self.at, self.n) };
+    }
+}
+
+/// What is left of a pass.
+struct Rest<E, W>(LastPass<E, W>);
+
+impl<E: Element, S: Memory<E>, W: Write<E, S>> Work<S> for Rest<E, W> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, s: S) {
         let Self(mut pass) = self;
         // SAFETY: the row is as it was at the start.
-        unsafe { pass.run(s) };
+        unsafe {
+            while pass.left >= E::Acc::LANES {
+                pass.step(s);
+            }
+            pass.less_than_a_step(s);
+        }
     }
 }
 
@@ -200,14 +272,9 @@ impl<E: Element, S: Memory<E>, W: Write<E, S>> Beside<E::Acc, S> for LastPass<E,
         if self.left < E::Acc::LANES {
             return;
         }
-        // SAFETY: a step is left; when streaming, it begins with a line.
-        unsafe {
-            if self.stream {
-                self.registers(s, true);
-            } else {
-                self.registers(s, false);
-            }
-        }
+        // SAFETY: a step is left, and begins with a line.
+        unsafe { registers(s, &self.write, self.at, true) };
+        self.at += E::Acc::LANES;
         self.left -= E::Acc::LANES;
         if self.at == self.lines.end {
             self.at = self.lines.start;

@@ -4,7 +4,7 @@
 //! rows meet through the cache, in two parts, costs far more than its bytes: it is read first, and it interrupts the
 //! lines that leave in order. So the end of a row waits here until the next row begins.
 
-use super::last_pass::Write;
+use super::last_pass::{Write, pieces};
 use crate::Element;
 use crate::vector::{LINE, Memory};
 use std::mem::MaybeUninit;
@@ -48,22 +48,22 @@ impl<E: Element> Seam<E> {
         lines: &Range<usize>,
     ) {
         let (waiting, count) = self.waiting;
-        // SAFETY: the caller's. The line holds the numbers that waited and those that follow them, as many as it has.
+        let joins = count > 0 && waiting.wrapping_add(count) == to.wrapping_add(at);
+        // SAFETY: the caller's. A line holds the numbers that waited and those that follow them, as many as it has.
         unsafe {
             self.whole_leaves(s);
-            if count > 0 && waiting.wrapping_add(count) == to.wrapping_add(at) {
-                let line = self.line(self.waits);
-                plain(s, write.to(line.wrapping_add(count).wrapping_sub(at)), at..lines.start);
+            let mut before = write;
+            if joins {
+                before = write.to(self.line(self.waits).wrapping_add(count).wrapping_sub(at));
                 self.whole = waiting;
                 self.waiting.1 = 0;
                 self.waits ^= 1;
             } else {
                 self.rest_leaves();
-                plain(s, write, at..lines.start);
             }
+            let behind = write.to(self.line(self.waits).wrapping_sub(lines.end));
+            pieces(s, [(before, at..lines.start), (behind, lines.end..n)]);
             if lines.end < n {
-                let line = self.line(self.waits);
-                plain(s, write.to(line.wrapping_sub(lines.end)), lines.end..n);
                 self.waiting = (to.add(lines.end), n - lines.end);
             }
         }
@@ -111,17 +111,5 @@ impl<E: Element> Seam<E> {
             self.whole_leaves(s);
             self.rest_leaves();
         }
-    }
-}
-
-/// Some numbers of a row, through the cache.
-///
-/// # Safety
-/// The row has them, and room for them.
-#[inline(always)]
-pub(super) unsafe fn plain<E: Element, S: Memory<E>>(s: S, write: impl Write<E, S>, numbers: Range<usize>) {
-    for at in numbers.clone().step_by(S::WIDTH) {
-        // SAFETY: the caller's.
-        unsafe { write.numbers(s, at, S::WIDTH.min(numbers.end - at), false) };
     }
 }
