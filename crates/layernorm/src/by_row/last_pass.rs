@@ -48,7 +48,7 @@ where
     if n - at >= long::<E>()
         && let Some(to) = write.output()
     {
-        first += to.wrapping_add(at).align_offset(LINE);
+        first += to.wrapping_add(at).align_offset(LINE).min(n - at);
     }
     let last = n - (n - first) % E::Acc::LANES;
     // SAFETY: as far as the row goes.
