@@ -6,7 +6,7 @@
 
 use super::add::Multiply;
 use super::groups::{GroupSums, Sums};
-use super::last_pass::{LastPass, ThroughCache, Write, long, through_cache};
+use super::last_pass::{ByItself, LastPass, Write, long, through_cache};
 use super::seam::Seam;
 use super::totals::{Growing, Tree};
 use super::*;
@@ -343,11 +343,11 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
                     let mut scratch = Scratch::new();
                     let weight = call.weight.of_runs(row, &mut scratch);
                     let by_runs = Differentiate::<E, _, _, K>::new(s, weight, pointers, ready);
-                    s.outlined(ThroughCache::new(by_runs, 0, n));
+                    s.outlined(ByItself::new(by_runs, 0, n, streams.then_some(&mut seam)));
                     at = n;
                 }
                 if used < n {
-                    s.outlined(ThroughCache::new(work, at.min(used), used));
+                    s.outlined(ByItself::new(work, at.min(used), used, None));
                     // The features beyond those that were measured have no part in the projection.
                     work.along_x_hat = s.splat(E::Acc::from_f64(0.0));
                     work.minus_along_ones = s.splat(E::Acc::from_f64(-0.0));

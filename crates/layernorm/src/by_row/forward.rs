@@ -1,7 +1,7 @@
 //! The forward loop over rows.
 
 use super::add::Add;
-use super::last_pass::{LastPass, ThroughCache, Write, through_cache};
+use super::last_pass::{ByItself, LastPass, Write, through_cache};
 use super::seam::Seam;
 use super::*;
 use crate::rows::Shape;
@@ -173,7 +173,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                     let bias = call.bias.of_runs(row, &mut biases);
                     let Normalise { x, y, round, standardise, .. } = normalise;
                     let by_runs = Normalise { x, y, weight, bias, round, standardise };
-                    s.outlined(ThroughCache::new(by_runs, 0, n));
+                    s.outlined(ByItself::new(by_runs, 0, n, streams.then_some(&mut seam)));
                     at = n;
                 }
                 if streams {

@@ -135,7 +135,7 @@ impl<E: Element, W> LastPass<E, W> {
         let output = if n - at < Seam::<E>::LEN { None } else { write.output() };
         let Some(to) = output else {
             // SAFETY: the caller's.
-            s.outlined(unsafe { ThroughCache::new(write, at, n) });
+            s.outlined(unsafe { ByItself::new(write, at, n, None) });
             return pass;
         };
         let after = to.wrapping_add(n).addr() % LINE / size_of::<E>();
@@ -219,29 +219,29 @@ fn behind<E: Element>(read: *const u8, to: *const E, numbers: usize) -> usize {
     if steps == 0 { 0 } else { numbers - steps * E::Acc::LANES }
 }
 
-/// [`through_cache`], out of line.
-pub(super) struct ThroughCache<E, W> {
+/// [`by_itself`], out of line.
+pub(super) struct ByItself<'a, E, W> {
     write: W,
-    elements: PhantomData<E>,
     at: usize,
     n: usize,
+    seam: Option<&'a mut Seam<E>>,
 }
 
-impl<E, W> ThroughCache<E, W> {
+impl<'a, E, W> ByItself<'a, E, W> {
     /// # Safety
-    /// As [`through_cache`].
-    pub(super) unsafe fn new(write: W, at: usize, n: usize) -> Self {
-        Self { write, elements: PhantomData, at, n }
+    /// As [`by_itself`].
+    pub(super) unsafe fn new(write: W, at: usize, n: usize, seam: Option<&'a mut Seam<E>>) -> Self {
+        Self { write, at, n, seam }
     }
 }
 
-impl<E: Element, S: Memory<E>, W: Write<E, S>> Work<S> for ThroughCache<E, W> {
+impl<E: Element, S: Memory<E>, W: Write<E, S>> Work<S> for ByItself<'_, E, W> {
     type Output = ();
 
     #[inline(always)]
     fn run(self, s: S) {
         // SAFETY: that of `new`.
-        unsafe { through_cache(s, self.write, self.at, self.n) };
+        unsafe { by_itself(s, self.write, self.at, self.n, self.seam) };
     }
 }
 
