@@ -64,6 +64,8 @@ impl<'a, E: Element> Affine<'a, E> {
             _ => E::Acc::from_f64(absent),
         };
         let values = values.filter(|values| values.len() > 1);
+        // The number of all features has it already.
+        let offset = if values.is_some() { offset } else { E::Acc::from_f64(-0.0) };
         Self { values, same, offset, runs, entry: Entry::AsRuns }
     }
 
@@ -127,8 +129,8 @@ impl<'a, E: Element> Affine<'a, E> {
         match self.values {
             None => Numbers { from: Place::wide(same.0.as_ptr()), mask: 0 },
             // The row is one run.
-            Some(_) if self.is_one_run() => {
-                *same = Register([self.number(row, 0); _]);
+            Some(values) if self.runs.run > 1 && self.runs.per_row == 1 => {
+                *same = Register([values.get(self.first(row, values.len())); _]);
                 Numbers { from: Place::wide(same.0.as_ptr()), mask: 0 }
             }
             Some(values) => Numbers { from: self.first_of_row(values, row), mask: usize::MAX },
@@ -138,23 +140,17 @@ impl<'a, E: Element> Affine<'a, E> {
     /// As [`Affine::of_row`], with the offset.
     #[inline(always)]
     pub(crate) fn of_row_above(&self, row: usize, same: &mut Register<E::Acc>) -> Above<E> {
-        let has = self.values.is_some() && !self.is_one_run();
-        let offset = if has { self.offset } else { E::Acc::from_f64(-0.0) };
-        Above { numbers: self.of_row(row, same), offset }
-    }
-
-    #[inline(always)]
-    fn is_one_run(&self) -> bool {
-        self.runs.run > 1 && self.runs.per_row == 1
+        Above { numbers: self.of_row(row, same), offset: self.offset }
     }
 
     /// Those of a row, by runs. `scratch` is this thread's, and of no other numbers in use.
     #[inline(always)]
     pub(crate) fn of_runs(&self, row: usize, scratch: &mut Scratch<E>) -> RunNumbers<E> {
         scratch.holds = 0..0;
-        (scratch.from, scratch.run, scratch.offset) = match self.values {
-            None => (Place::wide(&raw const self.same), usize::MAX, E::Acc::from_f64(-0.0)),
-            Some(values) => (self.first_of_row(values, row), self.runs.run, self.offset),
+        scratch.offset = self.offset;
+        (scratch.from, scratch.run) = match self.values {
+            None => (Place::wide(&raw const self.same), usize::MAX),
+            Some(values) => (self.first_of_row(values, row), self.runs.run),
         };
         RunNumbers { scratch }
     }

@@ -391,10 +391,9 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
                 }
             }
         }
-        // SAFETY: all rows were this thread's.
-        unsafe { seam.leave(s) };
         if streams {
-            s.fence();
+            // SAFETY: all rows were this thread's.
+            unsafe { seam.leave(s) };
         }
     }
 

@@ -117,9 +117,7 @@ impl<E: Element> AddOfRow<E> {
         }
         sum
     }
-}
 
-impl<E: Element> AddOfRow<E> {
     /// `count` numbers from `at` on.
     ///
     /// # Safety

@@ -362,10 +362,9 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
             }
             write.finish(s);
             self.row_done(s, last, &mut totals);
-            seam.leave(s);
-        }
-        if streams {
-            s.fence();
+            if streams {
+                seam.leave(s);
+            }
         }
     }
 }

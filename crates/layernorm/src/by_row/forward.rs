@@ -185,11 +185,8 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
             }
             if streams {
                 write.finish(s);
+                seam.leave(s);
             }
-            seam.leave(s);
-        }
-        if streams {
-            s.fence();
         }
     }
 }

@@ -105,6 +105,7 @@ where
 }
 
 /// `write` over the numbers of a row, past the caches.
+#[derive(Clone)]
 pub(crate) struct LastPass<E, W> {
     write: W,
     elements: PhantomData<E>,
@@ -159,8 +160,7 @@ impl<E: Element, W> LastPass<E, W> {
         W: Write<E, S>,
     {
         if self.left >= E::Acc::LANES {
-            let Self { write, elements, at, left, ref lines } = *self;
-            s.outlined(Rest(Self { write, elements, at, left, lines: lines.clone() }));
+            s.outlined(Rest(self.clone()));
             self.left = 0;
         } else {
             // SAFETY: the caller's.

@@ -100,7 +100,7 @@ impl<E: Element> Seam<E> {
         }
     }
 
-    /// All that waits leaves.
+    /// All that waits leaves, and what left past the caches may be read by another thread.
     ///
     /// # Safety
     /// The rows that were written are still there.
@@ -111,5 +111,6 @@ impl<E: Element> Seam<E> {
             self.whole_leaves(s);
             self.rest_leaves();
         }
+        s.fence();
     }
 }
