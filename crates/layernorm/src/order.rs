@@ -85,9 +85,10 @@ impl Carry {
     }
 }
 
-/// The tree of adjacent pairs over numbers.
+/// The tree of adjacent pairs over numbers, the first of which has index 0: a [`Carry`] in fewer steps.
 struct Tree<T> {
-    carry: Carry,
+    /// Leaves so far; a node waits at each level whose bit is set.
+    leaves: usize,
     /// Those that wait. The others hold nothing: to clear them would cost more than a short sum.
     nodes: [MaybeUninit<T>; LEVELS],
 }
@@ -95,19 +96,23 @@ struct Tree<T> {
 impl<T: Real> Tree<T> {
     #[inline(always)]
     fn new() -> Self {
-        Self { carry: Carry::starting_at(0), nodes: [MaybeUninit::uninit(); LEVELS] }
+        Self { leaves: 0, nodes: [MaybeUninit::uninit(); LEVELS] }
     }
 
     #[inline(always)]
     fn push(&mut self, leaf: T) {
-        let step = self.carry.push();
-        let node = step.absorb.fold(leaf, |right, level| self.node(level).add(right));
-        self.nodes[step.level].write(node);
+        let (mut node, mut level) = (leaf, 0);
+        while self.leaves >> level & 1 == 1 {
+            node = self.node(level).add(node);
+            level += 1;
+        }
+        self.nodes[level].write(node);
+        self.leaves += 1;
     }
 
     #[inline(always)]
     fn finish(&self) -> T {
-        let mut left = self.carry.finish();
+        let mut left = Bits(self.leaves);
         let last = left.next().map_or(T::from_f64(0.0), |level| self.node(level));
         left.fold(last, |right, level| self.node(level).add(right))
     }
@@ -115,7 +120,8 @@ impl<T: Real> Tree<T> {
     /// The node that waits at a level.
     #[inline(always)]
     fn node(&self, level: usize) -> T {
-        // SAFETY: the levels that a carry names are those that it was pushed to.
+        debug_assert!(self.leaves >> level & 1 == 1, "a node waits at level {level}");
+        // SAFETY: the level's bit is set, so a node was written there.
         unsafe { self.nodes[level].assume_init() }
     }
 }
@@ -138,11 +144,23 @@ pub(crate) trait Beside<T: Real, S: Vector<T>> {
     /// Does the work go through memory in order? Then the sum should too, one block after the other.
     const STREAMS: bool;
 
-    /// As much of the work as there is beside a step of a sum: `T::LANES` numbers.
+    /// As much of the work as there is in a step of a sum: `T::LANES` numbers.
     ///
     /// # Safety
     /// What the type says.
-    unsafe fn step(&mut self, s: S);
+    #[inline(always)]
+    unsafe fn step(&mut self, s: S) {
+        let _ = s;
+    }
+
+    /// As much of the work as there is after so many steps: in a loop of its own, which has all registers.
+    ///
+    /// # Safety
+    /// What the type says.
+    #[inline(always)]
+    unsafe fn after(&mut self, s: S, steps: usize) {
+        let _ = (s, steps);
+    }
 }
 
 /// No other work.
@@ -153,16 +171,10 @@ pub(crate) struct Plainly;
 
 impl<T: Real, S: Vector<T>> Beside<T, S> for Nothing {
     const STREAMS: bool = false;
-
-    #[inline(always)]
-    unsafe fn step(&mut self, _: S) {}
 }
 
 impl<T: Real, S: Vector<T>> Beside<T, S> for Plainly {
     const STREAMS: bool = true;
-
-    #[inline(always)]
-    unsafe fn step(&mut self, _: S) {}
 }
 
 /// No other work now, of a sum between others that have the work `B` beside them.
@@ -170,9 +182,6 @@ pub(crate) struct Resting<B>(pub(crate) PhantomData<B>);
 
 impl<T: Real, S: Vector<T>, B: Beside<T, S>> Beside<T, S> for Resting<B> {
     const STREAMS: bool = B::STREAMS;
-
-    #[inline(always)]
-    unsafe fn step(&mut self, _: S) {}
 }
 
 /// Two works, one after the other in each step.
@@ -185,6 +194,15 @@ impl<T: Real, S: Vector<T>, A: Beside<T, S>, B: Beside<T, S>> Beside<T, S> for (
         unsafe {
             self.0.step(s);
             self.1.step(s);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn after(&mut self, s: S, steps: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            self.0.after(s, steps);
+            self.1.after(s, steps);
         }
     }
 }
@@ -268,7 +286,7 @@ unsafe fn full_blocks<T, S, A, B, const K: usize>(
 /// # Safety
 /// As [`sums`], with `n = end`; at least one position and at most a block of them.
 #[inline(always)]
-unsafe fn block<T, S, A, B>(s: S, mut at: usize, end: usize, terms: &A, beside: &mut B) -> [T; 2]
+unsafe fn block<T, S, A, B>(s: S, start: usize, end: usize, terms: &A, beside: &mut B) -> [T; 2]
 where
     T: Real,
     S: Vector<T>,
@@ -276,6 +294,7 @@ where
     B: Beside<T, S>,
 {
     let mut lanes = [s.zero_lanes(); 2];
+    let mut at = start;
     while end - at >= T::LANES {
         // SAFETY: a step fits below `end`.
         unsafe { full_step(s, at, terms, &mut lanes) };
@@ -283,6 +302,8 @@ where
         unsafe { beside.step(s) };
         at += T::LANES;
     }
+    // SAFETY: the caller's.
+    unsafe { beside.after(s, (at - start) / T::LANES) };
     if at < end {
         for i in 0..T::LANES / S::WIDTH {
             let count = (end - at).min(S::WIDTH);

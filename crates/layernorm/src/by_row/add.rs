@@ -99,11 +99,15 @@ impl<E: Element> AddOfRow<E> {
         // SAFETY: as far as the row goes.
         unsafe {
             while n - at >= E::Acc::LANES {
-                for _ in 0..E::Acc::LANES / S::WIDTH {
-                    self.numbers(s, at, S::WIDTH);
-                    at += S::WIDTH;
+                let steps = (n - at).min(E::Acc::BLOCK) / E::Acc::LANES;
+                for _ in 0..steps {
+                    for _ in 0..E::Acc::LANES / S::WIDTH {
+                        self.numbers(s, at, S::WIDTH);
+                        at += S::WIDTH;
+                    }
+                    beside.step(s);
                 }
-                beside.step(s);
+                beside.after(s, steps);
             }
             while at < n {
                 let count = S::WIDTH.min(n - at);

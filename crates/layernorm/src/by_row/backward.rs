@@ -305,14 +305,37 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Memory<E>>(mut self, s: S) {
+    fn run<S: Memory<E>>(self, s: S) {
+        if S::STREAMS && self.call.streams() {
+            s.outlined(Streaming(self));
+        } else {
+            self.take::<S, false>(s);
+        }
+    }
+}
+
+/// A part that writes past the caches: a function of its own, so that neither way takes registers from the other.
+struct Streaming<'a, 'b, 'c, 'd, E: Element, K>(Part<'a, 'b, 'c, 'd, E, K>);
+
+impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Streaming<'_, '_, '_, '_, E, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        self.0.take::<S, true>(s);
+    }
+}
+
+impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
+    #[inline(always)]
+    fn take<S: Memory<E>, const STREAMS: bool>(mut self, s: S) {
         let call = self.call;
         let Some(last) = self.rows.clone().last() else { return };
         let start = self.rows.start;
         let mut totals = self.totals.take();
         // In turn, because the last pass over a row goes on beside the first over the next one.
         let mut same = [call.weight.same(), call.weight.same()];
-        let (n, used, streams) = (call.shape.features, call.form.used, S::STREAMS && call.streams());
+        let (n, used) = (call.shape.features, call.form.used);
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let mut seam = Seam::new();
@@ -322,8 +345,10 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
             let mut write = LastPass::none(nothing);
             for position in self.rows.clone() {
                 let row = call.row(position);
-                let ready = self.project(s, row, &mut same[position % 2], streams.then_some(&mut write));
-                write.finish(s);
+                let ready = self.project(s, row, &mut same[position % 2], STREAMS.then_some(&mut write));
+                if STREAMS {
+                    write.finish(s);
+                }
                 if position > start {
                     self.row_done(s, position - 1, &mut totals);
                 }
@@ -343,7 +368,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
                     let mut scratch = Scratch::new();
                     let weight = call.weight.of_runs(row, &mut scratch);
                     let by_runs = Differentiate::<E, _, _, K>::new(s, weight, pointers, ready);
-                    s.outlined(ByItself::new(by_runs, 0, n, streams.then_some(&mut seam)));
+                    s.outlined(ByItself::new(by_runs, 0, n, STREAMS.then_some(&mut seam)));
                     at = n;
                 }
                 if used < n {
@@ -353,18 +378,18 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
                     work.minus_along_ones = s.splat(E::Acc::from_f64(-0.0));
                     at = at.max(used);
                 }
-                if streams {
+                if STREAMS {
                     write = LastPass::start(s, work, at, n, &mut seam);
                 } else {
                     // In cache there is nothing to wait for.
                     through_cache(s, work, at, n);
                 }
             }
-            write.finish(s);
-            self.row_done(s, last, &mut totals);
-            if streams {
+            if STREAMS {
+                write.finish(s);
                 seam.leave(s);
             }
+            self.row_done(s, last, &mut totals);
         }
     }
 }

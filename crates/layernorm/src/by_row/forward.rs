@@ -109,9 +109,31 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
 
     #[inline(always)]
     fn run<S: Memory<E>>(self, s: S) {
+        if S::STREAMS && self.call.streams() {
+            s.outlined(Streaming(self));
+        } else {
+            self.take::<S, false>(s);
+        }
+    }
+}
+
+/// A part that writes past the caches: a function of its own, so that neither way takes registers from the other.
+struct Streaming<'a, 'b, E: Element, K>(Part<'a, 'b, E, K>);
+
+impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Streaming<'_, '_, E, K> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        self.0.take::<S, true>(s);
+    }
+}
+
+impl<E: Element, K: Kind> Part<'_, '_, E, K> {
+    #[inline(always)]
+    fn take<S: Memory<E>, const STREAMS: bool>(self, s: S) {
         let Self { call, part, rows, .. } = self;
         let (n, form) = (call.shape.features, &call.form);
-        let streams = S::STREAMS && call.streams();
         let [mut weight, mut bias] = [call.weight.same(), call.bias.same()];
         let runs = call.weight.has_runs() || call.bias.has_runs();
         if rows.is_empty() {
@@ -138,14 +160,14 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                     // Two rows of memory in turn: the last pass over the row before may still read its own.
                     let wide = add.unrounded.map(|of| of.memory.row(2 * part + row % 2));
                     let add = add.of_row(row, wide);
-                    x = if streams { add.run(s, n, &mut write) } else { s.outlined(add.whole(n)) };
+                    x = if STREAMS { add.run(s, n, &mut write) } else { s.outlined(add.whole(n)) };
                 }
-                let fast = if streams && call.add.is_none() {
+                let fast = if STREAMS && call.add.is_none() {
                     let fast = statistics::<E, S, K, _>(s, x, form, &mut write);
                     write.finish(s);
                     fast
                 } else {
-                    if streams {
+                    if STREAMS {
                         write.finish(s);
                     }
                     statistics::<E, S, K, _>(s, x, form, &mut Nothing)
@@ -173,17 +195,17 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
                     let bias = call.bias.of_runs(row, &mut biases);
                     let Normalise { x, y, round, standardise, .. } = normalise;
                     let by_runs = Normalise { x, y, weight, bias, round, standardise };
-                    s.outlined(ByItself::new(by_runs, 0, n, streams.then_some(&mut seam)));
+                    s.outlined(ByItself::new(by_runs, 0, n, STREAMS.then_some(&mut seam)));
                     at = n;
                 }
-                if streams {
+                if STREAMS {
                     write = LastPass::start(s, normalise, at, n, &mut seam);
                 } else {
                     // In cache there is nothing to wait for.
                     through_cache(s, normalise, at, n);
                 }
             }
-            if streams {
+            if STREAMS {
                 write.finish(s);
                 seam.leave(s);
             }

@@ -256,9 +256,7 @@ impl<E: Element, S: Memory<E>, W: Write<E, S>> Work<S> for Rest<E, W> {
         let Self(mut pass) = self;
         // SAFETY: the row is as it was at the start.
         unsafe {
-            while pass.left >= E::Acc::LANES {
-                pass.step(s);
-            }
+            pass.after(s, usize::MAX);
             pass.less_than_a_step(s);
         }
     }
@@ -268,16 +266,20 @@ impl<E: Element, S: Memory<E>, W: Write<E, S>> Beside<E::Acc, S> for LastPass<E,
     const STREAMS: bool = true;
 
     #[inline(always)]
-    unsafe fn step(&mut self, s: S) {
-        if self.left < E::Acc::LANES {
-            return;
-        }
-        // SAFETY: a step is left, and begins with a line.
-        unsafe { registers(s, &self.write, self.at, true) };
-        self.at += E::Acc::LANES;
-        self.left -= E::Acc::LANES;
-        if self.at == self.lines.end {
-            self.at = self.lines.start;
+    unsafe fn after(&mut self, s: S, steps: usize) {
+        let mut steps = steps.min(self.left / E::Acc::LANES);
+        self.left -= steps * E::Acc::LANES;
+        while steps > 0 {
+            let here = steps.min((self.lines.end - self.at) / E::Acc::LANES);
+            for _ in 0..here {
+                // SAFETY: a step is left, and begins with a line.
+                unsafe { registers(s, &self.write, self.at, true) };
+                self.at += E::Acc::LANES;
+            }
+            steps -= here;
+            if self.at == self.lines.end {
+                self.at = self.lines.start;
+            }
         }
     }
 }
