@@ -28,7 +28,7 @@ pub(crate) mod totals;
 use crate::affine::{Affine, Parameters, Register, Scratch};
 use crate::element::private::Stored;
 use crate::form::{Form, in_range};
-use crate::order::{Beside, Nothing, Plainly, Resting, Terms, sums};
+use crate::order::{Beside, Nothing, Plainly, Resting, Spread, Terms, sums};
 use crate::real::private::Number;
 use crate::rows::{Mixed, MixedMut, Place, PlaceMut, Source, Target};
 use crate::vector::{LINE, Memory, Vector, Work};
@@ -39,6 +39,10 @@ use std::marker::PhantomData;
 /// How far ahead of a pass that reads memory in order to prefetch, in bytes: two pages, because the processor's own
 /// prefetching stops at the end of each.
 const AHEAD: usize = 8192;
+
+/// Two rows of so many bytes and a weight leave the first cache. The one pass of RMS norm over the next row then reads
+/// and writes evenly; the bursts of shorter rows, which take fewer instructions, would be in each other's way.
+const LONG: usize = 8192;
 
 /// Which statistics a norm takes of a row.
 pub(crate) trait Kind: Copy + Send + Sync {
@@ -331,7 +335,8 @@ where
     let (n, count) = (form.used, E::Acc::from_count(form.count));
     let zero = E::Acc::from_f64(0.0);
     if !K::CENTRED {
-        let mut beside = (beside, Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]));
+        let evenly = n * size_of::<E>() > LONG;
+        let mut beside = (&mut Spread { work: beside, evenly }, Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]));
         // SAFETY: the caller's.
         let [squares, _] = unsafe { sums(s, n, &Squares(x), &mut beside) };
         let [rstd, along] = form.reciprocal(squares.div(count))?;

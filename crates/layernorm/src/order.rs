@@ -184,6 +184,35 @@ impl<T: Real, S: Vector<T>, B: Beside<T, S>> Beside<T, S> for Resting<B> {
     const STREAMS: bool = B::STREAMS;
 }
 
+/// Another work, all of it in the steps, if `evenly`.
+pub(crate) struct Spread<'a, B> {
+    pub(crate) work: &'a mut B,
+    pub(crate) evenly: bool,
+}
+
+impl<T: Real, S: Vector<T>, B: Beside<T, S>> Beside<T, S> for Spread<'_, B> {
+    const STREAMS: bool = B::STREAMS;
+
+    #[inline(always)]
+    unsafe fn step(&mut self, s: S) {
+        // SAFETY: the caller's.
+        unsafe {
+            self.work.step(s);
+            if self.evenly {
+                self.work.after(s, 1);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn after(&mut self, s: S, steps: usize) {
+        if !self.evenly {
+            // SAFETY: the caller's.
+            unsafe { self.work.after(s, steps) };
+        }
+    }
+}
+
 /// Two works, one after the other in each step.
 impl<T: Real, S: Vector<T>, A: Beside<T, S>, B: Beside<T, S>> Beside<T, S> for (&mut A, B) {
     const STREAMS: bool = A::STREAMS || B::STREAMS;
