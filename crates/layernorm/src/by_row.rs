@@ -23,6 +23,7 @@ pub(crate) mod groups;
 pub(crate) mod last_pass;
 pub(crate) mod quantised;
 pub(crate) mod seam;
+pub(crate) mod short;
 pub(crate) mod totals;
 
 use crate::affine::{Affine, Parameters, Register, Scratch};

@@ -35,11 +35,17 @@ impl<T: Real> Form<T> {
         Ok(Self { eps: rounded, divisor: Divisor::Inside, used: features, count: features })
     }
 
+    /// The least and the largest v + eps in range.
+    #[inline(always)]
+    pub(crate) fn range(&self) -> (T, T) {
+        (power(T::RANGE.0), power(T::RANGE.1))
+    }
+
     /// 1 over the divisor, and what a gradient along x_hat is multiplied by: `v + eps` in range, else `None`.
     #[inline(always)]
     pub(crate) fn reciprocal(&self, v: T) -> Option<[T; 2]> {
         let one = T::from_f64(1.0);
-        let (low, high) = (power::<T>(T::RANGE.0), power::<T>(T::RANGE.1));
+        let (low, high) = self.range();
         let in_range = |v: T| (low <= v && v <= high).then_some(v);
         if self.divisor == Divisor::Inside {
             return Some([one.div(in_range(v.add(self.eps))?.sqrt()), one]);

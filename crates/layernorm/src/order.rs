@@ -322,6 +322,29 @@ where
     A: Terms<T, S>,
     B: Beside<T, S>,
 {
+    // SAFETY: the caller's.
+    let [first, second] = unsafe { lanes(s, start, end, terms, beside) };
+    [s.lane_tree(first), s.lane_tree(second)]
+}
+
+/// The lanes of that block.
+///
+/// # Safety
+/// As [`block`].
+#[inline(always)]
+pub(crate) unsafe fn lanes<T, S, A, B>(
+    s: S,
+    start: usize,
+    end: usize,
+    terms: &A,
+    beside: &mut B,
+) -> [S::Lanes; 2]
+where
+    T: Real,
+    S: Vector<T>,
+    A: Terms<T, S>,
+    B: Beside<T, S>,
+{
     let mut lanes = [s.zero_lanes(); 2];
     let mut at = start;
     while end - at >= T::LANES {
@@ -345,7 +368,7 @@ where
             at += count;
         }
     }
-    lanes.map(|lanes| s.lane_tree(lanes))
+    lanes
 }
 
 /// `T::LANES` terms: one to each lane.

@@ -88,6 +88,20 @@ macro_rules! instructions_of_x86 {
     };
 }
 
+/// The tree of a level's lanes where several trees have nothing to do together.
+macro_rules! folds_to_a_number {
+    ($t:ty) => {
+        #[inline(always)]
+        fn rest_of_tree(self, folded: $t) -> $t {
+            folded
+        }
+        #[inline(always)]
+        fn rests_of_trees(self, folded: &[$t; super::TREES]) -> [$t; super::TREES] {
+            *folded
+        }
+    };
+}
+
 /// [`Memory`] of a half type, from the level's ways between a register of f32 and one of halves.
 #[cfg(target_arch = "x86_64")]
 macro_rules! halves {
@@ -199,12 +213,17 @@ use crate::{Element, Level, Real};
 /// Bytes in a cache line: what [`Vector::stream`] wants its target aligned to, and prefetches fetch.
 pub(crate) const LINE: usize = 64;
 
+/// Trees that end together in [`Vector::rests_of_trees`].
+pub(crate) const TREES: usize = 16;
+
 /// A level's vectors of `T`, and its proof that they may be used.
 pub(crate) trait Vector<T: Real>: Copy + Send + Sync {
     /// One register.
     type V: Copy;
     /// The registers that hold the lanes of a block (`T::LANES` numbers, lane 0 first).
     type Lanes: Copy + AsRef<[Self::V]> + AsMut<[Self::V]>;
+    /// What is left of them in the middle of their tree.
+    type Folded: Copy;
     /// Numbers in a register: a divisor of `T::LANES`.
     const WIDTH: usize;
     /// Has it stores that bypass the cache? Without, no pass runs beside another.
@@ -232,8 +251,17 @@ pub(crate) trait Vector<T: Real>: Copy + Send + Sync {
     fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The first `count` lanes; +0 in the others.
     fn keep_first(self, v: Self::V, count: usize) -> Self::V;
-    /// The lanes combined by the tree of adjacent pairs.
-    fn lane_tree(self, lanes: Self::Lanes) -> T;
+    /// The lanes combined by the tree of adjacent pairs,
+    #[inline(always)]
+    fn lane_tree(self, lanes: Self::Lanes) -> T {
+        self.rest_of_tree(self.fold(lanes))
+    }
+    /// which is as much of it as is best done by itself,
+    fn fold(self, lanes: Self::Lanes) -> Self::Folded;
+    /// and the rest,
+    fn rest_of_tree(self, folded: Self::Folded) -> T;
+    /// or the rests of several trees together.
+    fn rests_of_trees(self, folded: &[Self::Folded; TREES]) -> [T; TREES];
 
     /// `WIDTH` numbers.
     ///

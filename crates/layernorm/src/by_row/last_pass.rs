@@ -269,17 +269,19 @@ impl<E: Element, S: Memory<E>, W: Write<E, S>> Beside<E::Acc, S> for LastPass<E,
     unsafe fn after(&mut self, s: S, steps: usize) {
         let mut steps = steps.min(self.left / E::Acc::LANES);
         self.left -= steps * E::Acc::LANES;
+        let (write, mut at) = (self.write, self.at);
         while steps > 0 {
-            let here = steps.min((self.lines.end - self.at) / E::Acc::LANES);
+            let here = steps.min((self.lines.end - at) / E::Acc::LANES);
             for _ in 0..here {
                 // SAFETY: a step is left, and begins with a line.
-                unsafe { registers(s, &self.write, self.at, true) };
-                self.at += E::Acc::LANES;
+                unsafe { registers(s, &write, at, true) };
+                at += E::Acc::LANES;
             }
             steps -= here;
-            if self.at == self.lines.end {
-                self.at = self.lines.start;
+            if at == self.lines.end {
+                at = self.lines.start;
             }
         }
+        self.at = at;
     }
 }

@@ -34,6 +34,7 @@ macro_rules! avx2 {
         impl Vector<$t> for Avx2 {
             type V = $v;
             type Lanes = [$v; 4];
+            type Folded = $t;
             const WIDTH: usize = $width;
             const STREAMS: bool = true;
 
@@ -56,8 +57,9 @@ macro_rules! avx2 {
                 // SAFETY: the token.
                 unsafe { $and(v, $cast($first(count))) }
             }
+            folds_to_a_number!($t);
             #[inline(always)]
-            fn lane_tree(self, lanes: Self::Lanes) -> $t {
+            fn fold(self, lanes: Self::Lanes) -> $t {
                 // SAFETY: the token.
                 unsafe { $tree(lanes) }
             }

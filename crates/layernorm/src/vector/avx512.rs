@@ -1,6 +1,6 @@
 //! 512-bit vectors.
 
-use super::{Body, Memory, Vector, Work};
+use super::{Body, Memory, TREES, Vector, Work};
 use crate::Element;
 use half::{bf16, f16};
 use std::arch::x86_64::*;
@@ -26,7 +26,7 @@ unsafe fn outlined<W: Work<Avx512>>(s: Avx512, work: W) -> W::Output {
 
 macro_rules! avx512 {
     (
-        $t:ty, $v:ty, $width:literal, $mask:ty, $tree:ident,
+        $t:ty, $v:ty, $width:literal, $mask:ty, $pairs:ident, $tree:ident, $trees:ident,
         $splat:ident, $zero:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $select:ident,
         $power:ident, $fma:ident, $fnma:ident, $keep:ident,
         $load:ident, $load_mask:ident, $store:ident, $store_mask:ident, $stream:ident
@@ -34,6 +34,7 @@ macro_rules! avx512 {
         impl Vector<$t> for Avx512 {
             type V = $v;
             type Lanes = [$v; 2];
+            type Folded = $v;
             const WIDTH: usize = $width;
             const STREAMS: bool = true;
 
@@ -57,9 +58,19 @@ macro_rules! avx512 {
                 unsafe { $keep(first::<$mask>(count), v) }
             }
             #[inline(always)]
-            fn lane_tree(self, lanes: Self::Lanes) -> $t {
+            fn fold(self, [a, b]: Self::Lanes) -> $v {
                 // SAFETY: the token.
-                unsafe { $tree(lanes) }
+                unsafe { $pairs(a, b) }
+            }
+            #[inline(always)]
+            fn rest_of_tree(self, pairs: $v) -> $t {
+                // SAFETY: the token.
+                unsafe { $tree(pairs) }
+            }
+            #[inline(always)]
+            fn rests_of_trees(self, pairs: &[$v; TREES]) -> [$t; TREES] {
+                // SAFETY: the token.
+                unsafe { $trees(pairs) }
             }
             #[inline(always)]
             unsafe fn load_first(self, from: *const $t, count: usize) -> $v {
@@ -80,7 +91,9 @@ avx512!(
     __m512,
     16,
     __mmask16,
+    pairs_f32,
     tree_f32,
+    trees_f32,
     _mm512_set1_ps,
     _mm512_setzero_ps,
     _mm512_add_ps,
@@ -103,7 +116,9 @@ avx512!(
     __m512d,
     8,
     __mmask8,
+    pairs_f64,
     tree_f64,
+    trees_f64,
     _mm512_set1_pd,
     _mm512_setzero_pd,
     _mm512_add_pd,
@@ -211,12 +226,24 @@ impl Mask for __mmask16 {
     }
 }
 
-/// Adjacent pairs of both registers at once, then within the 128-bit quarters, then over them.
+/// The sums of adjacent pairs: in quarter q those of lanes 4q..4q + 4, as a a b b.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn tree_f32([a, b]: [__m512; 2]) -> f32 {
-    // Quarter q of `pairs`: the four pair sums of lanes 4q..4q+4 as a0 a1 b0 b1.
-    let pairs = _mm512_add_ps(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xDD>(a, b));
+fn pairs_f32(a: __m512, b: __m512) -> __m512 {
+    _mm512_add_ps(_mm512_shuffle_ps::<0x88>(a, b), _mm512_shuffle_ps::<0xDD>(a, b))
+}
+
+/// The sums of adjacent quarters: those of a, then those of b.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn quarters_f32(a: __m512, b: __m512) -> __m512 {
+    _mm512_add_ps(_mm512_shuffle_f32x4::<0x88>(a, b), _mm512_shuffle_f32x4::<0xDD>(a, b))
+}
+
+/// Within the 128-bit quarters, then over them; a and b last.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn tree_f32(pairs: __m512) -> f32 {
     let fours = _mm512_add_ps(pairs, _mm512_permute_ps::<0xB1>(pairs)); // a a b b
     let eights = _mm512_add_ps(fours, _mm512_shuffle_f32x4::<0xB1>(fours, fours));
     let sixteens = _mm512_add_ps(eights, _mm512_shuffle_f32x4::<0x4E>(eights, eights));
@@ -224,15 +251,53 @@ fn tree_f32([a, b]: [__m512; 2]) -> f32 {
     _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehl_ps(quarter, quarter)))
 }
 
-/// As [`tree_f32`], with two numbers to a quarter.
+/// Sixteen of [`tree_f32`]: each addition has twice as many trees in a register as the one before it.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn trees_f32(pairs: &[__m512; TREES]) -> [f32; TREES] {
+    let mut eights = [_mm512_setzero_ps(); TREES / 4];
+    for (eights, pairs) in eights.iter_mut().zip(pairs.as_chunks::<4>().0) {
+        // Trees 0 and 1 in a quarter, as a b a b; then 0 and 1, 0 and 1, 2 and 3, 2 and 3.
+        *eights = quarters_f32(pairs_f32(pairs[0], pairs[1]), pairs_f32(pairs[2], pairs[3]));
+    }
+    // A quarter has two trees, in their order, as a b a b.
+    let first = quarters_f32(eights[0], eights[1]);
+    let last = quarters_f32(eights[2], eights[3]);
+    // Now it has two of the first eight, and two of the last.
+    let order = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15);
+    let totals = _mm512_permutexvar_ps(order, pairs_f32(first, last));
+    let mut numbers = [0.0; TREES];
+    // SAFETY: the array has room for a register.
+    unsafe { _mm512_storeu_ps(numbers.as_mut_ptr(), totals) };
+    numbers
+}
+
+/// As [`pairs_f32`]; a quarter has two numbers: a b.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn pairs_f64(a: __m512d, b: __m512d) -> __m512d {
+    _mm512_add_pd(_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b))
+}
+
+/// As [`tree_f32`].
 #[inline]
 #[target_feature(enable = "avx512f,avx512dq")]
-fn tree_f64([a, b]: [__m512d; 2]) -> f64 {
-    let pairs = _mm512_add_pd(_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b)); // a b a b a b a b
+fn tree_f64(pairs: __m512d) -> f64 {
     let fours = _mm512_add_pd(pairs, _mm512_shuffle_f64x2::<0xB1>(pairs, pairs));
     let eights = _mm512_add_pd(fours, _mm512_shuffle_f64x2::<0x4E>(fours, fours));
     let quarter = _mm512_castpd512_pd128(eights);
     _mm_cvtsd_f64(_mm_add_sd(quarter, _mm_unpackhi_pd(quarter, quarter)))
+}
+
+/// One by one: half as many trees would fit.
+#[inline]
+#[target_feature(enable = "avx512f,avx512dq")]
+fn trees_f64(pairs: &[__m512d; TREES]) -> [f64; TREES] {
+    let mut numbers = [0.0; TREES];
+    for (number, pairs) in numbers.iter_mut().zip(pairs) {
+        *number = tree_f64(*pairs);
+    }
+    numbers
 }
 
 #[inline]

@@ -32,6 +32,7 @@ macro_rules! neon {
         impl Vector<$t> for Neon {
             type V = $v;
             type Lanes = [$v; 8];
+            type Folded = $t;
             const WIDTH: usize = $width;
             const STREAMS: bool = false;
 
@@ -66,8 +67,9 @@ macro_rules! neon {
                 // SAFETY: the array holds a register.
                 unsafe { $load(numbers.as_ptr()) }
             }
+            folds_to_a_number!($t);
             #[inline(always)]
-            fn lane_tree(self, [a, b, c, d, e, f, g, h]: Self::Lanes) -> $t {
+            fn fold(self, [a, b, c, d, e, f, g, h]: Self::Lanes) -> $t {
                 // SAFETY: the token. Pairwise addition of two registers keeps the order of the lanes.
                 unsafe {
                     let (ab, cd, ef, gh) = ($pairs(a, b), $pairs(c, d), $pairs(e, f), $pairs(g, h));

@@ -38,6 +38,7 @@ macro_rules! portable {
         impl Vector<$t> for Portable {
             type V = [$t; WIDTH];
             type Lanes = [[$t; WIDTH]; $registers];
+            type Folded = $t;
             const WIDTH: usize = WIDTH;
             const STREAMS: bool = false;
 
@@ -90,8 +91,9 @@ macro_rules! portable {
             fn keep_first(self, v: Self::V, count: usize) -> Self::V {
                 std::array::from_fn(|i| if i < count { v[i] } else { 0.0 })
             }
+            folds_to_a_number!($t);
             #[inline(always)]
-            fn lane_tree(self, lanes: Self::Lanes) -> $t {
+            fn fold(self, lanes: Self::Lanes) -> $t {
                 let mut level = [0.0; WIDTH * $registers];
                 level.as_chunks_mut().0.copy_from_slice(&lanes);
                 let mut width = level.len();

@@ -1,0 +1,118 @@
+//! Short rows, several at a time.
+//!
+//! The sums of a row of one block are the tree of its lanes for the most part, and a division and a root are to wait for. So
+//! the trees of several rows end together, and then all their divisions and roots.
+
+use super::*;
+use crate::form::Divisor;
+use crate::order::lanes;
+use crate::vector::TREES;
+use std::mem::MaybeUninit;
+
+/// The statistics of as many rows.
+pub(super) struct MomentsOfRows<T> {
+    m: [T; TREES],
+    c: [T; TREES],
+    rstd: [T; TREES],
+}
+
+impl<T: Real> MomentsOfRows<T> {
+    /// Are rows measured so short?
+    #[inline(always)]
+    pub(super) fn suit(form: &Form<T>) -> bool {
+        (1..=T::BLOCK).contains(&form.used) && form.divisor == Divisor::Inside
+    }
+
+    /// Those of the rows of `x` from `first` on, unless one of them needs more than the first estimate of its mean, or more
+    /// range than its type has.
+    ///
+    /// # Safety
+    /// There are these rows, and they have the numbers that `form`, which must suit, uses.
+    #[inline(always)]
+    pub(super) unsafe fn of<E, S, K>(s: S, x: &Mixed<'_, E>, first: usize, form: &Form<T>) -> Option<Self>
+    where
+        E: Element<Acc = T>,
+        S: Memory<E>,
+        K: Kind,
+    {
+        let zero = T::from_f64(0.0);
+        let (n, count) = (form.used, T::from_count(form.count));
+        let mut of = Self { m: [zero; TREES], c: [zero; TREES], rstd: [zero; TREES] };
+        let mut folded = [Trees::new(), Trees::new()];
+        // SAFETY: the caller's; all of what is folded is written before it is read.
+        unsafe {
+            if K::CENTRED {
+                for i in 0..TREES {
+                    let x = x.row(first + i);
+                    let mut ahead = Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]);
+                    let [sum, _] = lanes(s, 0, n, &Sum(x), &mut ahead);
+                    folded[0].write(i, s.fold(sum));
+                }
+                of.m = s.rests_of_trees(folded[0].all());
+                for m in &mut of.m {
+                    *m = m.div(count);
+                }
+            }
+            for i in 0..TREES {
+                let x = x.row(first + i);
+                if K::CENTRED {
+                    let [sum, squares] = lanes(s, 0, n, &Deviations(x, s.splat(of.m[i])), &mut Nothing);
+                    folded[0].write(i, s.fold(sum));
+                    folded[1].write(i, s.fold(squares));
+                } else {
+                    let mut ahead = Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]);
+                    let [squares, _] = lanes(s, 0, n, &Squares(x), &mut ahead);
+                    folded[1].write(i, s.fold(squares));
+                }
+            }
+            if K::CENTRED {
+                of.c = s.rests_of_trees(folded[0].all());
+            }
+            of.rstd = s.rests_of_trees(folded[1].all());
+        }
+        let (low, high) = form.range();
+        let one = T::from_f64(1.0);
+        let mut fast = true;
+        // Without a branch, so that it becomes a few instructions for all rows.
+        for (c, rstd) in of.c.iter_mut().zip(&mut of.rstd) {
+            *c = c.div(count);
+            let var = c.neg().fma(*c, rstd.div(count));
+            fast &= !(var < c.mul(*c));
+            let square = if var < zero { zero } else { var }.add(form.eps);
+            fast &= (low <= square) & (square <= high);
+            *rstd = one.div(square.sqrt());
+        }
+        fast.then_some(of)
+    }
+
+    /// Those of row `i`.
+    #[inline(always)]
+    pub(super) fn get(&self, i: usize) -> Moments<T> {
+        Moments { m: self.m[i], c: self.c[i], rstd: self.rstd[i], along: T::from_f64(1.0) }
+    }
+}
+
+/// Trees that were begun.
+struct Trees<F>(MaybeUninit<[F; TREES]>);
+
+impl<F> Trees<F> {
+    #[inline(always)]
+    fn new() -> Self {
+        Self(MaybeUninit::uninit())
+    }
+
+    #[inline(always)]
+    fn write(&mut self, i: usize, folded: F) {
+        assert!(i < TREES, "there are so many");
+        // SAFETY: one of the array's.
+        unsafe { self.0.as_mut_ptr().cast::<F>().add(i).write(folded) };
+    }
+
+    /// # Safety
+    /// All were written.
+    #[inline(always)]
+    unsafe fn all(&self) -> &[F; TREES] {
+        // SAFETY: the caller's.
+        unsafe { self.0.assume_init_ref() }
+    }
+}
