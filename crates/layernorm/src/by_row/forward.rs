@@ -1,9 +1,9 @@
 //! The forward loop over rows.
 
 use super::add::Add;
-use super::last_pass::{ByItself, LastPass, Write, through_cache};
+use super::last_pass::{ByItself, LastPass, Write, by_itself, through_cache};
 use super::seam::Seam;
-use super::short::MomentsOfRows;
+use super::short::{self, MomentsOfRows};
 use super::*;
 use crate::rows::Shape;
 use crate::vector::{Body, TREES, dispatch};
@@ -180,11 +180,7 @@ impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Short<'_, '_, E, K> {
                         round,
                         standardise: Standardise::<_, K>::new(s, moments),
                     };
-                    if streams {
-                        LastPass::start(s, normalise, 0, n, &mut seam).finish(s);
-                    } else {
-                        through_cache(s, normalise, 0, n);
-                    }
+                    by_itself(s, normalise, 0, n, streams.then_some(&mut seam));
                 }
             }
             seam.leave(s);
@@ -209,9 +205,7 @@ impl<E: Element, K: Kind> Part<'_, '_, E, K> {
     fn is_short(&self) -> bool {
         let call = self.call;
         let runs = call.weight.has_runs() || call.bias.has_runs();
-        // Past the caches, longer rows are faster where one is written while the next one is read.
-        let short = if call.streams() { E::Acc::BLOCK / 2 } else { E::Acc::BLOCK };
-        call.shape.features <= short && MomentsOfRows::suit(&call.form) && call.add.is_none() && !runs
+        short::suits(call.shape.features, call.streams(), &call.form) && call.add.is_none() && !runs
     }
 
     #[inline(always)]

@@ -133,16 +133,8 @@ impl<E: Element, W> LastPass<E, W> {
         W: Write<E, S>,
     {
         let mut pass = Self::none(write);
-        let output = if n - at < Seam::<E>::LEN { None } else { write.output() };
-        let Some(to) = output else {
-            // SAFETY: the caller's.
-            s.outlined(unsafe { ByItself::new(write, at, n, None) });
-            return pass;
-        };
-        let after = to.wrapping_add(n).addr() % LINE / size_of::<E>();
-        let lines = at + to.wrapping_add(at).align_offset(LINE)..n - after;
-        // SAFETY: the caller's; so many numbers reach the end of a line.
-        unsafe { seam.ends(s, write, (to, at, n), &lines) };
+        // SAFETY: the caller's.
+        let Some((to, lines)) = (unsafe { whole_lines(s, write, at, n, seam) }) else { return pass };
         let next = write.input().bytes_on(n * size_of::<E>());
         pass.at = lines.start + behind(next, to.wrapping_add(lines.start), lines.len());
         pass.left = lines.len();
@@ -200,10 +192,46 @@ where
     // SAFETY: the caller's.
     unsafe {
         match seam {
-            Some(seam) => LastPass::start(s, write, at, n, seam).finish(s),
+            Some(seam) => {
+                let Some((_, lines)) = whole_lines(s, write, at, n, seam) else { return };
+                for at in lines.step_by(S::WIDTH) {
+                    write.numbers(s, at, S::WIDTH, true);
+                }
+            }
             None => through_cache(s, write, at, n),
         }
     }
+}
+
+/// Where the output is, and its whole lines, which are left to be written past the caches: the ends leave by the `seam`. A
+/// row that is too short is written at once.
+///
+/// # Safety
+/// The row has `n >= at` numbers, and so has the output.
+#[inline(always)]
+unsafe fn whole_lines<E, S, W>(
+    s: S,
+    write: W,
+    at: usize,
+    n: usize,
+    seam: &mut Seam<E>,
+) -> Option<(*mut E, Range<usize>)>
+where
+    E: Element,
+    S: Memory<E>,
+    W: Write<E, S>,
+{
+    let output = if n - at < Seam::<E>::LEN { None } else { write.output() };
+    let Some(to) = output else {
+        // SAFETY: the caller's.
+        s.outlined(unsafe { ByItself::new(write, at, n, None) });
+        return None;
+    };
+    let after = to.wrapping_add(n).addr() % LINE / size_of::<E>();
+    let lines = at + to.wrapping_add(at).align_offset(LINE)..n - after;
+    // SAFETY: the caller's; so many numbers reach the end of a line.
+    unsafe { seam.ends(s, write, (to, at, n), &lines) };
+    Some((to, lines))
 }
 
 /// How many of `numbers` to leave for later, so that what is written to `to` stays behind what is `read` beside it, in

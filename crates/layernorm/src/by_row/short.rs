@@ -9,7 +9,14 @@ use crate::order::lanes;
 use crate::vector::TREES;
 use std::mem::MaybeUninit;
 
-/// The statistics of as many rows.
+/// Are rows of so many features, measured so, to be taken together?
+pub(super) fn suits<T: Real>(features: usize, streams: bool, form: &Form<T>) -> bool {
+    // Past the caches, longer rows are faster where one is written while the next one is read.
+    let longest = if streams { T::BLOCK / 4 * 3 } else { T::BLOCK };
+    features <= longest && form.used > 0 && form.divisor == Divisor::Inside
+}
+
+/// The statistics of [`TREES`] rows.
 pub(super) struct MomentsOfRows<T> {
     m: [T; TREES],
     c: [T; TREES],
@@ -17,12 +24,6 @@ pub(super) struct MomentsOfRows<T> {
 }
 
 impl<T: Real> MomentsOfRows<T> {
-    /// Are rows measured so short?
-    #[inline(always)]
-    pub(super) fn suit(form: &Form<T>) -> bool {
-        (1..=T::BLOCK).contains(&form.used) && form.divisor == Divisor::Inside
-    }
-
     /// Those of the rows of `x` from `first` on, unless one of them needs more than the first estimate of its mean, or more
     /// range than its type has.
     ///
@@ -77,12 +78,34 @@ impl<T: Real> MomentsOfRows<T> {
         for (c, rstd) in of.c.iter_mut().zip(&mut of.rstd) {
             *c = c.div(count);
             let var = c.neg().fma(*c, rstd.div(count));
-            fast &= !(var < c.mul(*c));
+            let again = var < c.mul(*c);
             let square = if var < zero { zero } else { var }.add(form.eps);
-            fast &= (low <= square) & (square <= high);
+            fast &= !again & (low <= square) & (square <= high);
             *rstd = one.div(square.sqrt());
         }
         fast.then_some(of)
+    }
+
+    /// Those saved of the rows from `first` on.
+    ///
+    /// # Safety
+    /// There are these rows.
+    #[inline(always)]
+    pub(super) unsafe fn saved(from: Columns<Source<'_, T>>, first: usize) -> Self {
+        let zero = T::from_f64(0.0);
+        let mut of = Self { m: [zero; TREES], c: [zero; TREES], rstd: [zero; TREES] };
+        for i in 0..TREES {
+            // SAFETY: the caller's.
+            let Moments { m, c, rstd, .. } = unsafe { from.get(first + i) };
+            (of.m[i], of.c[i], of.rstd[i]) = (m, c, rstd);
+        }
+        of
+    }
+
+    /// Are all of them for the fast path of a backward pass?
+    #[inline(always)]
+    pub(super) fn in_range(&self) -> bool {
+        self.rstd.iter().fold(true, |all, rstd| all & in_range(*rstd))
     }
 
     /// Those of row `i`.
@@ -93,16 +116,16 @@ impl<T: Real> MomentsOfRows<T> {
 }
 
 /// Trees that were begun.
-struct Trees<F>(MaybeUninit<[F; TREES]>);
+pub(super) struct Trees<F>(MaybeUninit<[F; TREES]>);
 
 impl<F> Trees<F> {
     #[inline(always)]
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(MaybeUninit::uninit())
     }
 
     #[inline(always)]
-    fn write(&mut self, i: usize, folded: F) {
+    pub(super) fn write(&mut self, i: usize, folded: F) {
         assert!(i < TREES, "there are so many");
         // SAFETY: one of the array's.
         unsafe { self.0.as_mut_ptr().cast::<F>().add(i).write(folded) };
@@ -111,7 +134,7 @@ impl<F> Trees<F> {
     /// # Safety
     /// All were written.
     #[inline(always)]
-    unsafe fn all(&self) -> &[F; TREES] {
+    pub(super) unsafe fn all(&self) -> &[F; TREES] {
         // SAFETY: the caller's.
         unsafe { self.0.assume_init_ref() }
     }

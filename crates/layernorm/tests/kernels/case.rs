@@ -232,6 +232,16 @@ impl<E: Stored> Results<E> {
         of_others.or_else(|| rows.iter().find_map(|(what, left, right)| difference(what, left, right)))
     }
 
+    /// These rows, then those of `other`. Gradients of parameters stay.
+    pub(crate) fn then(mut self, other: Self) -> Self {
+        self.y.extend(other.y);
+        self.dx.extend(other.dx);
+        self.m.extend(other.m);
+        self.c.extend(other.c);
+        self.rstd.extend(other.rstd);
+        self
+    }
+
     /// Of what belongs to rows, not to the parameters.
     pub(crate) fn difference_of_rows(&self, other: &Self) -> Option<String> {
         let of = |of: &Self| Self { dweight: vec![], dbias: vec![], ..of.clone() };
