@@ -359,12 +359,13 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
 
     #[inline(always)]
     fn run<S: Memory<E>>(self, s: S) {
+        // Each way is a function of its own, so that none takes registers from another.
         if self.rows.len() >= TREES && self.is_short() {
             s.outlined(Short(self));
         } else if S::STREAMS && self.call.streams() {
             s.outlined(Streaming(self));
         } else {
-            self.take::<S, false>(s);
+            s.outlined(OneByOne(self));
         }
     }
 }
@@ -372,7 +373,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
 /// A part whose rows are short.
 struct Short<'a, 'b, 'c, 'd, E: Element, K>(Part<'a, 'b, 'c, 'd, E, K>);
 
-/// Some of its rows, one by one.
+/// A part whose rows are taken one by one, in cache.
 struct OneByOne<'a, 'b, 'c, 'd, E: Element, K>(Part<'a, 'b, 'c, 'd, E, K>);
 
 impl<E: Element, S: Memory<E>, K: Kind> Work<S> for OneByOne<'_, '_, '_, '_, E, K> {
@@ -438,7 +439,7 @@ impl<T: Real> ReadyRows<T> {
     }
 }
 
-/// A part that writes past the caches: a function of its own, so that neither way takes registers from the other.
+/// A part that writes past the caches.
 struct Streaming<'a, 'b, 'c, 'd, E: Element, K>(Part<'a, 'b, 'c, 'd, E, K>);
 
 impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Streaming<'_, '_, '_, '_, E, K> {

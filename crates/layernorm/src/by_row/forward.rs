@@ -110,12 +110,13 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
 
     #[inline(always)]
     fn run<S: Memory<E>>(self, s: S) {
+        // Each way is a function of its own, so that none takes registers from another.
         if self.rows.len() >= TREES && self.is_short() {
             s.outlined(Short(self));
         } else if S::STREAMS && self.call.streams() {
             s.outlined(Streaming(self));
         } else {
-            self.take::<S, false>(s);
+            s.outlined(OneByOne(self));
         }
     }
 }
@@ -123,7 +124,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
 /// A part whose rows are short.
 struct Short<'a, 'b, E: Element, K>(Part<'a, 'b, E, K>);
 
-/// Some of its rows, one by one.
+/// A part whose rows are taken one by one, in cache.
 struct OneByOne<'a, 'b, E: Element, K>(Part<'a, 'b, E, K>);
 
 impl<E: Element, S: Memory<E>, K: Kind> Work<S> for OneByOne<'_, '_, E, K> {
@@ -188,7 +189,7 @@ impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Short<'_, '_, E, K> {
     }
 }
 
-/// A part that writes past the caches: a function of its own, so that neither way takes registers from the other.
+/// A part that writes past the caches.
 struct Streaming<'a, 'b, E: Element, K>(Part<'a, 'b, E, K>);
 
 impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Streaming<'_, '_, E, K> {
