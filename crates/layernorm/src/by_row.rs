@@ -41,8 +41,8 @@ use std::marker::PhantomData;
 /// prefetching stops at the end of each.
 const AHEAD: usize = 8192;
 
-/// Two rows of so many bytes and a weight leave the first cache. The one pass of RMS norm over the next row then reads
-/// and writes evenly; the bursts of shorter rows, which take fewer instructions, would be in each other's way.
+/// Two rows of so many bytes and a weight leave the first cache. What goes beside a sum of the next row is then spread
+/// evenly; the bursts of shorter rows, which take fewer instructions, would be in the way of what comes from the second.
 const LONG: usize = 8192;
 
 /// Which statistics a norm takes of a row.
@@ -335,9 +335,9 @@ where
 {
     let (n, count) = (form.used, E::Acc::from_count(form.count));
     let zero = E::Acc::from_f64(0.0);
+    let mut beside = Spread { work: beside, evenly: n * size_of::<E>() > LONG };
     if !K::CENTRED {
-        let evenly = n * size_of::<E>() > LONG;
-        let mut beside = (&mut Spread { work: beside, evenly }, Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]));
+        let mut beside = (&mut beside, Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]));
         // SAFETY: the caller's.
         let [squares, _] = unsafe { sums(s, n, &Squares(x), &mut beside) };
         let [rstd, along] = form.reciprocal(squares.div(count))?;
@@ -347,7 +347,7 @@ where
     // SAFETY: the caller's.
     let [sum, _] = unsafe { sums(s, n, &Sum(x), &mut Resting::<B>(PhantomData)) };
     let mut m = sum.div(count);
-    let mut beside = (beside, Prefetch::<E, 1>::new([x.bytes_on(AHEAD.max(n * size_of::<E>()))]));
+    let mut beside = (&mut beside, Prefetch::<E, 1>::new([x.bytes_on(AHEAD.max(n * size_of::<E>()))]));
     let mut repeated = false;
     let (c, mut var) = loop {
         // SAFETY: the caller's.
