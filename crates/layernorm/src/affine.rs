@@ -245,6 +245,7 @@ impl<E: Element> Scratch<E> {
     ///
     /// # Safety
     /// The scratch was made ready for a row that has these features.
+    #[cold] // so that loops keep their registers where it is not called
     #[inline(never)]
     unsafe fn spread(&mut self, at: usize, count: usize) {
         let Self { numbers, holds, from, run, offset } = self;
