@@ -4,15 +4,16 @@
 //! dx = rstd (u - mean(u) - x_hat mean(u x_hat)), where RMS norm has no mean(u);
 //! dweight = sum over rows of dy x_hat, dbias = sum over rows of dy.
 
+mod short;
+
+use self::short::Short;
 use super::add::Multiply;
 use super::groups::{GroupSums, Sums};
-use super::last_pass::{ByItself, LastPass, Write, by_itself, long, through_cache};
+use super::last_pass::{ByItself, LastPass, Write, long, through_cache};
 use super::seam::Seam;
-use super::short::{self, MomentsOfRows, Trees};
 use super::totals::{Growing, Tree};
 use super::*;
 use crate::affine::Runs;
-use crate::order::lanes;
 use crate::rows::{Shape, Shared};
 use crate::vector::{Body, TREES, dispatch};
 use crate::{Companion, Error, Level, ParamGradients, Params, Rows, RowsMut, Run, wide};
@@ -224,57 +225,6 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
         }
     }
 
-    /// Are its rows so short that several go together?
-    fn is_short(&self) -> bool {
-        let call = self.call;
-        let plain = !call.weight.has_runs() && call.sums_of_runs.is_none() && call.branch.is_none();
-        let all = call.only.is_none() && call.form.used == call.shape.features;
-        short::suits(call.shape.features, call.streams(), &call.form) && plain && all
-    }
-
-    /// The first pass over [`TREES`] short rows; `None` if one of them is not for the fast path.
-    ///
-    /// # Safety
-    /// The rows exist.
-    #[inline(always)]
-    unsafe fn project_all<S: Memory<E>>(
-        &self,
-        s: S,
-        same: &mut Register<E::Acc>,
-    ) -> Option<ReadyRows<E::Acc>> {
-        let (call, first, n) = (self.call, self.rows.start, self.call.shape.features);
-        let count = E::Acc::from_count(call.form.count);
-        // SAFETY: the caller's; all that is folded is written before it is read.
-        unsafe {
-            let moments = match call.saved {
-                Some(saved) => MomentsOfRows::saved(saved, first),
-                None => MomentsOfRows::of::<E, S, K>(s, &call.x, first, &call.form)?,
-            };
-            let mut fast = moments.in_range();
-            let mut folded = [Trees::new(), Trees::new()];
-            for i in 0..TREES {
-                let row = first + i;
-                let (x, dy) = (call.x.row(row), Place::own(call.dy.row(row)));
-                let standardise = Standardise::<_, K>::new(s, moments.get(i));
-                let terms = Projections { x, dy, weight: call.weight.of_row_above(row, same), standardise };
-                let mut ahead = Prefetch::<E, 2>::new([x, dy].map(|from| from.bytes_on(AHEAD)));
-                let [along_x_hat, along_ones] = lanes(s, 0, n, &terms, &mut ahead);
-                folded[0].write(i, s.fold(along_x_hat));
-                if K::CENTRED {
-                    folded[1].write(i, s.fold(along_ones));
-                }
-            }
-            let zero = [E::Acc::from_f64(0.0); TREES];
-            let along_ones = if K::CENTRED { s.rests_of_trees(folded[1].all()) } else { zero };
-            let mut means = [s.rests_of_trees(folded[0].all()), along_ones];
-            for mean in means.as_flattened_mut() {
-                *mean = mean.div(count);
-                fast &= mean.is_finite();
-            }
-            fast.then_some(ReadyRows { moments, means })
-        }
-    }
-
     /// The first pass over a row, `beside` the last one over another; `None` if it needs more range than its type has
     /// (see [`wide`]).
     ///
@@ -370,9 +320,6 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
     }
 }
 
-/// A part whose rows are short.
-struct Short<'a, 'b, 'c, 'd, E: Element, K>(Part<'a, 'b, 'c, 'd, E, K>);
-
 /// A part whose rows are taken one by one, in cache.
 struct OneByOne<'a, 'b, 'c, 'd, E: Element, K>(Part<'a, 'b, 'c, 'd, E, K>);
 
@@ -382,60 +329,6 @@ impl<E: Element, S: Memory<E>, K: Kind> Work<S> for OneByOne<'_, '_, '_, '_, E, 
     #[inline(always)]
     fn run(self, s: S) {
         self.0.take::<S, false>(s);
-    }
-}
-
-impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Short<'_, '_, '_, '_, E, K> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, s: S) {
-        let Part { call, mut rows, kind, mut totals } = self.0;
-        let n = call.shape.features;
-        let mut same = call.weight.same();
-        let streams = S::STREAMS && call.streams();
-        let varies = call.weight.varies();
-        // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
-        unsafe {
-            let mut seam = Seam::new();
-            let mut weight = call.weight.of_row_above(0, &mut same);
-            while !rows.is_empty() {
-                let first = rows.start;
-                rows.start += TREES.min(rows.len());
-                let these = first..rows.start;
-                let part = Part { call, rows: these.clone(), kind, totals: totals.as_deref_mut() };
-                let ready = if these.len() == TREES { part.project_all(s, &mut same) } else { None };
-                let Some(ready) = ready else {
-                    s.outlined(OneByOne(part));
-                    continue;
-                };
-                for (i, row) in these.enumerate() {
-                    if varies {
-                        weight = call.weight.of_row_above(row, &mut same);
-                    }
-                    let pointers = Pointers::at(call, row, totals.as_ref().map(|totals| totals.current()));
-                    let work = Differentiate::<E, _, _, K>::new(s, weight, pointers, ready.get(i));
-                    by_itself(s, work, 0, n, streams.then_some(&mut seam));
-                    if let Some(totals) = &mut totals {
-                        totals.row_done(s, call.first + row);
-                    }
-                }
-            }
-            seam.leave(s);
-        }
-    }
-}
-
-/// As many of [`Ready`].
-struct ReadyRows<T> {
-    moments: MomentsOfRows<T>,
-    means: [[T; TREES]; 2],
-}
-
-impl<T: Real> ReadyRows<T> {
-    #[inline(always)]
-    fn get(&self, i: usize) -> Ready<T> {
-        Ready { moments: self.moments.get(i), means: [self.means[0][i], self.means[1][i]] }
     }
 }
 

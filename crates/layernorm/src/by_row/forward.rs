@@ -1,9 +1,11 @@
 //! The forward loop over rows.
 
+mod short;
+
+use self::short::Short;
 use super::add::Add;
-use super::last_pass::{ByItself, LastPass, Write, by_itself, through_cache};
+use super::last_pass::{ByItself, LastPass, Write, through_cache};
 use super::seam::Seam;
-use super::short::{self, MomentsOfRows};
 use super::*;
 use crate::rows::Shape;
 use crate::vector::{Body, TREES, dispatch};
@@ -121,9 +123,6 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
     }
 }
 
-/// A part whose rows are short.
-struct Short<'a, 'b, E: Element, K>(Part<'a, 'b, E, K>);
-
 /// A part whose rows are taken one by one, in cache.
 struct OneByOne<'a, 'b, E: Element, K>(Part<'a, 'b, E, K>);
 
@@ -133,59 +132,6 @@ impl<E: Element, S: Memory<E>, K: Kind> Work<S> for OneByOne<'_, '_, E, K> {
     #[inline(always)]
     fn run(self, s: S) {
         self.0.take::<S, false>(s);
-    }
-}
-
-impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Short<'_, '_, E, K> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, s: S) {
-        let Part { call, part, mut rows, kind } = self.0;
-        let n = call.shape.features;
-        let [mut weight, mut bias] = [call.weight.same(), call.bias.same()];
-        let by_row = call.weight.varies() || call.bias.varies();
-        let round = call.rounding.rounds::<E>(call.weight.is_wide());
-        let streams = S::STREAMS && call.streams();
-        // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
-        unsafe {
-            let mut seam = Seam::new();
-            let mut numbers = (call.weight.of_row_above(0, &mut weight), call.bias.of_row(0, &mut bias));
-            while !rows.is_empty() {
-                let first = rows.start;
-                rows.start += TREES.min(rows.len());
-                let these = first..rows.start;
-                let moments = if these.len() == TREES {
-                    MomentsOfRows::of::<E, S, K>(s, &call.x, first, &call.form)
-                } else {
-                    None
-                };
-                let Some(moments) = moments else {
-                    s.outlined(OneByOne(Part { call, part, rows: these, kind }));
-                    continue;
-                };
-                for (i, row) in these.enumerate() {
-                    let moments = moments.get(i);
-                    if let Some(saved) = call.saved {
-                        saved.set(row, moments);
-                    }
-                    if by_row {
-                        numbers =
-                            (call.weight.of_row_above(row, &mut weight), call.bias.of_row(row, &mut bias));
-                    }
-                    let normalise = Normalise {
-                        x: call.x.row(row),
-                        y: call.y.row(row),
-                        weight: numbers.0,
-                        bias: numbers.1,
-                        round,
-                        standardise: Standardise::<_, K>::new(s, moments),
-                    };
-                    by_itself(s, normalise, 0, n, streams.then_some(&mut seam));
-                }
-            }
-            seam.leave(s);
-        }
     }
 }
 
@@ -202,13 +148,6 @@ impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Streaming<'_, '_, E, K> {
 }
 
 impl<E: Element, K: Kind> Part<'_, '_, E, K> {
-    /// Are its rows so short that several go together?
-    fn is_short(&self) -> bool {
-        let call = self.call;
-        let runs = call.weight.has_runs() || call.bias.has_runs();
-        short::suits(call.shape.features, call.streams(), &call.form) && call.add.is_none() && !runs
-    }
-
     #[inline(always)]
     fn take<S: Memory<E>, const STREAMS: bool>(self, s: S) {
         let Self { call, part, rows, .. } = self;
