@@ -68,26 +68,27 @@ impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Short<'_, '_, '_, '_, E, K> 
     fn run(self, s: S) {
         let Part { call, mut rows, kind, mut totals } = self.0;
         let n = call.shape.features;
-        let mut same = call.weight.same();
+        // One for each pass: what the last pass reads must outlive the next first one.
+        let mut same = [call.weight.same(), call.weight.same()];
         let streams = S::STREAMS && call.streams();
         let varies = call.weight.varies();
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let mut seam = Seam::new();
-            let mut weight = call.weight.of_row_above(0, &mut same);
+            let mut weight = call.weight.of_row_above(0, &mut same[1]);
             while !rows.is_empty() {
                 let first = rows.start;
                 rows.start += TREES.min(rows.len());
                 let these = first..rows.start;
                 let part = Part { call, rows: these.clone(), kind, totals: totals.as_deref_mut() };
-                let ready = if these.len() == TREES { part.project_all(s, &mut same) } else { None };
+                let ready = if these.len() == TREES { part.project_all(s, &mut same[0]) } else { None };
                 let Some(ready) = ready else {
                     s.outlined(OneByOne(part));
                     continue;
                 };
                 for (i, row) in these.enumerate() {
                     if varies {
-                        weight = call.weight.of_row_above(row, &mut same);
+                        weight = call.weight.of_row_above(row, &mut same[1]);
                     }
                     let pointers = Pointers::at(call, row, totals.as_ref().map(|totals| totals.current()));
                     let work = Differentiate::<E, _, _, K>::new(s, weight, pointers, ready.get(i));
