@@ -25,6 +25,7 @@ pub(crate) mod quantised;
 pub(crate) mod seam;
 pub(crate) mod short;
 pub(crate) mod totals;
+mod ways;
 
 use crate::affine::{Affine, Parameters, Register, Scratch};
 use crate::element::private::Stored;
@@ -407,9 +408,14 @@ where
     S: Memory<E>,
     B: Beside<E::Acc, S>,
 {
-    let count = E::Acc::from_count(form.count);
     // SAFETY: the caller's.
-    let [sum, squares] = unsafe { sums(s, form.used, &Deviations(x, s.splat(m)), beside) };
+    let sums = unsafe { sums(s, form.used, &Deviations(x, s.splat(m)), beside) };
+    mean_and_variance(sums, E::Acc::from_count(form.count))
+}
+
+/// Of `count` numbers, given their sum and that of their squares.
+#[inline(always)]
+fn mean_and_variance<T: Real>([sum, squares]: [T; 2], count: T) -> (T, T) {
     let c = sum.div(count);
     (c, c.neg().fma(c, squares.div(count)))
 }

@@ -35,22 +35,27 @@ impl<T: Real> Form<T> {
         Ok(Self { eps: rounded, divisor: Divisor::Inside, used: features, count: features })
     }
 
-    /// The least and the largest v + eps in range.
+    /// Is it sqrt(v + eps)?
+    pub(crate) fn is_inside(&self) -> bool {
+        self.divisor == Divisor::Inside
+    }
+
+    /// 1 over that, and whether v + eps is in range. Without a branch, so that many go together.
     #[inline(always)]
-    pub(crate) fn range(&self) -> (T, T) {
-        (power(T::RANGE.0), power(T::RANGE.1))
+    pub(crate) fn reciprocal_inside(&self, v: T) -> (T, bool) {
+        let square = v.add(self.eps);
+        (T::from_f64(1.0).div(square.sqrt()), in_range_of_squares(square))
     }
 
     /// 1 over the divisor, and what a gradient along x_hat is multiplied by: `v + eps` in range, else `None`.
     #[inline(always)]
     pub(crate) fn reciprocal(&self, v: T) -> Option<[T; 2]> {
         let one = T::from_f64(1.0);
-        let (low, high) = self.range();
-        let in_range = |v: T| (low <= v && v <= high).then_some(v);
-        if self.divisor == Divisor::Inside {
-            return Some([one.div(in_range(v.add(self.eps))?.sqrt()), one]);
+        if self.is_inside() {
+            let (rstd, in_range) = self.reciprocal_inside(v);
+            return in_range.then_some([rstd, one]);
         }
-        let root = in_range(v)?.sqrt();
+        let root = in_range_of_squares(v).then(|| v.sqrt())?;
         let divisor = match self.divisor {
             Divisor::Outside => root.add(self.eps),
             _ if root > self.eps => root,
@@ -58,6 +63,12 @@ impl<T: Real> Form<T> {
         };
         Some([one.div(divisor), divisor.div(root)])
     }
+}
+
+/// Can the fast path take the root of it?
+#[inline(always)]
+fn in_range_of_squares<T: Real>(square: T) -> bool {
+    (power::<T>(T::RANGE.0) <= square) & (square <= power(T::RANGE.1))
 }
 
 /// Is r = 1 / sqrt(var + eps) of a row that the fast path can do? Other rows are redone.

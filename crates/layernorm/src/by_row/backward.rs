@@ -4,9 +4,8 @@
 //! dx = rstd (u - mean(u) - x_hat mean(u x_hat)), where RMS norm has no mean(u);
 //! dweight = sum over rows of dy x_hat, dbias = sum over rows of dy.
 
-mod short;
+mod together;
 
-use self::short::Short;
 use super::add::Multiply;
 use super::groups::{GroupSums, Sums};
 use super::last_pass::{ByItself, LastPass, Write, long, through_cache};
@@ -15,7 +14,7 @@ use super::totals::{Growing, Tree};
 use super::*;
 use crate::affine::Runs;
 use crate::rows::{Shape, Shared};
-use crate::vector::{Body, TREES, dispatch};
+use crate::vector::{Body, dispatch};
 use crate::{Companion, Error, Level, ParamGradients, Params, Rows, RowsMut, Run, wide};
 use std::ops::Range;
 
@@ -309,44 +308,33 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
 
     #[inline(always)]
     fn run<S: Memory<E>>(self, s: S) {
-        // Each way is a function of its own, so that none takes registers from another.
-        if self.rows.len() >= TREES && self.is_short() {
-            s.outlined(Short(self));
-        } else if S::STREAMS && self.call.streams() {
-            s.outlined(Streaming(self));
-        } else {
-            s.outlined(OneByOne(self));
-        }
+        ways::take(s, self);
     }
 }
 
-/// A part whose rows are taken one by one, in cache.
-struct OneByOne<'a, 'b, 'c, 'd, E: Element, K>(Part<'a, 'b, 'c, 'd, E, K>);
-
-impl<E: Element, S: Memory<E>, K: Kind> Work<S> for OneByOne<'_, '_, '_, '_, E, K> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, s: S) {
-        self.0.take::<S, false>(s);
+impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, '_, '_, E, K> {
+    fn len(&self) -> usize {
+        self.rows.len()
     }
-}
 
-/// A part that writes past the caches.
-struct Streaming<'a, 'b, 'c, 'd, E: Element, K>(Part<'a, 'b, 'c, 'd, E, K>);
-
-impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Streaming<'_, '_, '_, '_, E, K> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, s: S) {
-        self.0.take::<S, true>(s);
+    fn is_short(&self) -> bool {
+        let call = self.call;
+        let plain = !call.weight.has_runs() && call.sums_of_runs.is_none() && call.branch.is_none();
+        let all = call.only.is_none() && call.form.used == call.shape.features;
+        short::suits(call.shape.features, call.streams(), &call.form) && plain && all
     }
-}
 
-impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
+    fn streams(&self) -> bool {
+        self.call.streams()
+    }
+
     #[inline(always)]
-    fn take<S: Memory<E>, const STREAMS: bool>(mut self, s: S) {
+    fn together(self, s: S) {
+        self.take_together(s);
+    }
+
+    #[inline(always)]
+    fn one_by_one<const STREAMS: bool>(mut self, s: S) {
         let call = self.call;
         let Some(last) = self.rows.clone().last() else { return };
         let start = self.rows.start;

@@ -1,14 +1,13 @@
 //! The forward loop over rows.
 
-mod short;
+mod together;
 
-use self::short::Short;
 use super::add::Add;
 use super::last_pass::{ByItself, LastPass, Write, through_cache};
 use super::seam::Seam;
 use super::*;
 use crate::rows::Shape;
-use crate::vector::{Body, TREES, dispatch};
+use crate::vector::{Body, dispatch};
 use crate::{Companion, Error, Params, Rounding, Rows, RowsMut, Run, threads, wide};
 use std::ops::Range;
 
@@ -97,6 +96,19 @@ impl<'a, E: Element> Forward<'a, E> {
     fn streams(&self) -> bool {
         !self.in_place && self.shape.bytes::<E>() >= self.stream_from
     }
+
+    /// The last pass over a row, from `x` to `y`.
+    #[inline(always)]
+    fn normalise<S: Memory<E>, K: Kind, P, Q>(
+        &self,
+        s: S,
+        (x, y): (Place<E>, *mut E),
+        (weight, bias): (P, Q),
+        moments: Moments<E::Acc>,
+    ) -> Normalise<E, P, Q, S::V, K> {
+        let round = self.rounding.rounds::<E>(self.weight.is_wide());
+        Normalise { x, y, weight, bias, round, standardise: Standardise::new(s, moments) }
+    }
 }
 
 /// Some rows of a call.
@@ -112,44 +124,32 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
 
     #[inline(always)]
     fn run<S: Memory<E>>(self, s: S) {
-        // Each way is a function of its own, so that none takes registers from another.
-        if self.rows.len() >= TREES && self.is_short() {
-            s.outlined(Short(self));
-        } else if S::STREAMS && self.call.streams() {
-            s.outlined(Streaming(self));
-        } else {
-            s.outlined(OneByOne(self));
-        }
+        ways::take(s, self);
     }
 }
 
-/// A part whose rows are taken one by one, in cache.
-struct OneByOne<'a, 'b, E: Element, K>(Part<'a, 'b, E, K>);
-
-impl<E: Element, S: Memory<E>, K: Kind> Work<S> for OneByOne<'_, '_, E, K> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, s: S) {
-        self.0.take::<S, false>(s);
+impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, E, K> {
+    fn len(&self) -> usize {
+        self.rows.len()
     }
-}
 
-/// A part that writes past the caches.
-struct Streaming<'a, 'b, E: Element, K>(Part<'a, 'b, E, K>);
-
-impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Streaming<'_, '_, E, K> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, s: S) {
-        self.0.take::<S, true>(s);
+    fn is_short(&self) -> bool {
+        let call = self.call;
+        let runs = call.weight.has_runs() || call.bias.has_runs();
+        short::suits(call.shape.features, call.streams(), &call.form) && call.add.is_none() && !runs
     }
-}
 
-impl<E: Element, K: Kind> Part<'_, '_, E, K> {
+    fn streams(&self) -> bool {
+        self.call.streams()
+    }
+
     #[inline(always)]
-    fn take<S: Memory<E>, const STREAMS: bool>(self, s: S) {
+    fn together(self, s: S) {
+        self.take_together(s);
+    }
+
+    #[inline(always)]
+    fn one_by_one<const STREAMS: bool>(self, s: S) {
         let Self { call, part, rows, .. } = self;
         let (n, form) = (call.shape.features, &call.form);
         let [mut weight, mut bias] = [call.weight.same(), call.bias.same()];
@@ -163,15 +163,8 @@ impl<E: Element, K: Kind> Part<'_, '_, E, K> {
             let mut seam = Seam::new();
             let by_row = call.weight.varies() || call.bias.varies();
             let mut numbers = (call.weight.of_row_above(0, &mut weight), call.bias.of_row(0, &mut bias));
-            let nothing = Normalise::<E, _, _, _, K> {
-                x: call.x.row(start),
-                y: call.y.row(start),
-                weight: numbers.0,
-                bias: numbers.1,
-                round: false,
-                standardise: Standardise::new(s, Moments::none()),
-            };
-            let mut write = LastPass::none(nothing);
+            let places = (call.x.row(start), call.y.row(start));
+            let mut write = LastPass::none(call.normalise::<S, K, _, _>(s, places, numbers, Moments::none()));
             for row in rows {
                 let mut x = call.x.row(row);
                 if let Some(add) = &call.add {
@@ -199,20 +192,12 @@ impl<E: Element, K: Kind> Part<'_, '_, E, K> {
                 if by_row {
                     numbers = (call.weight.of_row_above(row, &mut weight), call.bias.of_row(row, &mut bias));
                 }
-                let normalise = Normalise {
-                    x,
-                    y,
-                    weight: numbers.0,
-                    bias: numbers.1,
-                    round: call.rounding.rounds::<E>(call.weight.is_wide()),
-                    standardise: Standardise::<_, K>::new(s, moments),
-                };
+                let normalise = call.normalise::<S, K, _, _>(s, (x, y), numbers, moments);
                 if runs && at < n {
                     let [mut weights, mut biases] = [Scratch::new(), Scratch::new()];
-                    let weight = call.weight.of_runs(row, &mut weights);
-                    let bias = call.bias.of_runs(row, &mut biases);
-                    let Normalise { x, y, round, standardise, .. } = normalise;
-                    let by_runs = Normalise { x, y, weight, bias, round, standardise };
+                    let numbers =
+                        (call.weight.of_runs(row, &mut weights), call.bias.of_runs(row, &mut biases));
+                    let by_runs = call.normalise::<S, K, _, _>(s, (x, y), numbers, moments);
                     s.outlined(ByItself::new(by_runs, 0, n, STREAMS.then_some(&mut seam)));
                     at = n;
                 }

@@ -4,7 +4,6 @@
 //! the trees of several rows end together, and then all their divisions and roots.
 
 use super::*;
-use crate::form::Divisor;
 use crate::order::lanes;
 use crate::vector::TREES;
 use std::mem::MaybeUninit;
@@ -13,7 +12,7 @@ use std::mem::MaybeUninit;
 pub(super) fn suits<T: Real>(features: usize, streams: bool, form: &Form<T>) -> bool {
     // Past the caches, longer rows are faster where one is written while the next one is read.
     let longest = if streams { T::BLOCK / 4 * 3 } else { T::BLOCK };
-    features <= longest && form.used > 0 && form.divisor == Divisor::Inside
+    features <= longest && form.used > 0 && form.is_inside()
 }
 
 /// The statistics of [`TREES`] rows.
@@ -71,17 +70,13 @@ impl<T: Real> MomentsOfRows<T> {
             }
             of.rstd = s.rests_of_trees(folded[1].all());
         }
-        let (low, high) = form.range();
-        let one = T::from_f64(1.0);
         let mut fast = true;
-        // Without a branch, so that it becomes a few instructions for all rows.
         for (c, rstd) in of.c.iter_mut().zip(&mut of.rstd) {
-            *c = c.div(count);
-            let var = c.neg().fma(*c, rstd.div(count));
-            let again = var < c.mul(*c);
-            let square = if var < zero { zero } else { var }.add(form.eps);
-            fast &= !again & (low <= square) & (square <= high);
-            *rstd = one.div(square.sqrt());
+            let (mean, var) = mean_and_variance([*c, *rstd], count);
+            let again = var < mean.mul(mean);
+            let (reciprocal, in_range) = form.reciprocal_inside(if var < zero { zero } else { var });
+            fast &= !again & in_range;
+            (*c, *rstd) = (mean, reciprocal);
         }
         fast.then_some(of)
     }

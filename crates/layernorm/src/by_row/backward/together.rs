@@ -1,22 +1,12 @@
 //! The backward loop over short rows.
 
 use super::super::last_pass::by_itself;
-use super::super::short::{MomentsOfRows, Trees, suits};
+use super::super::short::{MomentsOfRows, Trees};
 use super::*;
 use crate::order::lanes;
-
-/// A part whose rows are short.
-pub(super) struct Short<'a, 'b, 'c, 'd, E: Element, K>(pub(super) Part<'a, 'b, 'c, 'd, E, K>);
+use crate::vector::TREES;
 
 impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
-    /// Are its rows so short that several go together?
-    pub(super) fn is_short(&self) -> bool {
-        let call = self.call;
-        let plain = !call.weight.has_runs() && call.sums_of_runs.is_none() && call.branch.is_none();
-        let all = call.only.is_none() && call.form.used == call.shape.features;
-        suits(call.shape.features, call.streams(), &call.form) && plain && all
-    }
-
     /// The first pass over [`TREES`] short rows; `None` if one of them is not for the fast path.
     ///
     /// # Safety
@@ -59,14 +49,11 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
             fast.then_some(ReadyRows { moments, means })
         }
     }
-}
 
-impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Short<'_, '_, '_, '_, E, K> {
-    type Output = ();
-
+    /// [`TREES`] rows at a time; one by one where one of them is not for the fast path.
     #[inline(always)]
-    fn run(self, s: S) {
-        let Part { call, mut rows, kind, mut totals } = self.0;
+    pub(super) fn take_together<S: Memory<E>>(self, s: S) {
+        let Part { call, mut rows, kind, mut totals } = self;
         let n = call.shape.features;
         // One for each pass: what the last pass reads must outlive the next first one.
         let mut same = [call.weight.same(), call.weight.same()];
@@ -83,7 +70,7 @@ impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Short<'_, '_, '_, '_, E, K> 
                 let part = Part { call, rows: these.clone(), kind, totals: totals.as_deref_mut() };
                 let ready = if these.len() == TREES { part.project_all(s, &mut same[0]) } else { None };
                 let Some(ready) = ready else {
-                    s.outlined(OneByOne(part));
+                    ways::in_cache(s, part);
                     continue;
                 };
                 for (i, row) in these.enumerate() {
@@ -98,7 +85,9 @@ impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Short<'_, '_, '_, '_, E, K> 
                     }
                 }
             }
-            seam.leave(s);
+            if streams {
+                seam.leave(s);
+            }
         }
     }
 }
