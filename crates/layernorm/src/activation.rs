@@ -170,7 +170,7 @@ struct Exp<V> {
 
 #[inline(always)]
 fn exp<T: Real, S: Vector<T>>(s: S, w: S::V) -> Exp<S::V> {
-    let [magic, half, one] = [T::MAGIC, T::from_f64(0.5), T::from_f64(1.0)].map(|number| s.splat(number));
+    let [magic, half, one] = [s.splat(T::MAGIC), s.splat(T::from_f64(0.5)), s.splat(T::from_f64(1.0))];
     let exponent = s.sub(s.fma(w, s.splat(T::LOG2_E), magic), magic);
     let r = T::LN_2.iter().fold(w, |r, ln_2| s.fnma(exponent, s.splat(*ln_2), r));
     let [first, rest @ ..] = T::EXP else { unreachable!("there are coefficients") };
@@ -194,8 +194,8 @@ fn minus_magnitude<T: Real, S: Vector<T>>(s: S, x: S::V) -> S::V {
 
 #[inline(always)]
 fn silu_of<T: Real, S: Vector<T>>(s: S, x: S::V) -> S::V {
-    let [zero, one, low] =
-        [T::from_f64(0.0), T::from_f64(1.0), T::VANISHES.neg()].map(|number| s.splat(number));
+    let [zero, one] = [s.splat(T::from_f64(0.0)), s.splat(T::from_f64(1.0))];
+    let low = s.splat(T::VANISHES.neg());
     let exp = exp(s, minus_magnitude(s, x));
     let x = s.select_less(x, low, low, x);
     // Where x < 0, x exp(x) / (1 + exp(x)): its exponent comes last, so that nothing is lost before.
@@ -207,8 +207,8 @@ fn silu_of<T: Real, S: Vector<T>>(s: S, x: S::V) -> S::V {
 
 #[inline(always)]
 fn slope_of<T: Real, S: Vector<T>>(s: S, x: S::V) -> S::V {
-    let [zero, one] = [T::from_f64(0.0), T::from_f64(1.0)].map(|number| s.splat(number));
-    let [low, high] = [T::VANISHES.neg(), T::VANISHES].map(|number| s.splat(number));
+    let [zero, one] = [s.splat(T::from_f64(0.0)), s.splat(T::from_f64(1.0))];
+    let [low, high] = [s.splat(T::VANISHES.neg()), s.splat(T::VANISHES)];
     let x = s.select_less(x, low, low, x);
     let x = s.select_less(high, x, high, x);
     let exp = exp(s, minus_magnitude(s, x));

@@ -111,7 +111,10 @@ impl<'a, T: Real> Columns<Source<'a, T>> {
     pub(crate) unsafe fn from(self, index: usize) -> Self {
         // SAFETY: the caller's.
         unsafe {
-            Self { centre: self.centre.map(|of| of.map(|of| of.from(index))), rstd: self.rstd.from(index) }
+            Self {
+                centre: self.centre.map(|[m, c]| [m.from(index), c.from(index)]),
+                rstd: self.rstd.from(index),
+            }
         }
     }
 
@@ -120,7 +123,7 @@ impl<'a, T: Real> Columns<Source<'a, T>> {
     unsafe fn get(self, row: usize) -> Moments<T> {
         // SAFETY: the caller's.
         unsafe {
-            let [m, c] = self.centre.map_or([T::from_f64(0.0); 2], |of| of.map(|column| *column.row(row)));
+            let [m, c] = self.centre.map_or([T::from_f64(0.0); 2], |[m, c]| [*m.row(row), *c.row(row)]);
             Moments { m, c, rstd: *self.rstd.row(row), along: T::from_f64(1.0) }
         }
     }
@@ -134,7 +137,10 @@ impl<'a, T: Real> Columns<Target<'a, T>> {
     pub(crate) unsafe fn from(self, index: usize) -> Self {
         // SAFETY: the caller's.
         unsafe {
-            Self { centre: self.centre.map(|of| of.map(|of| of.from(index))), rstd: self.rstd.from(index) }
+            Self {
+                centre: self.centre.map(|[m, c]| [m.from(index), c.from(index)]),
+                rstd: self.rstd.from(index),
+            }
         }
     }
 

@@ -262,10 +262,7 @@ pub(crate) mod private {
                     sums: Sums<'_, <Self as Element>::Acc>,
                     run: Run,
                 ) -> Result<(), Error> {
-                    match statistics {
-                        Statistics::Centred => call.run_kind::<Centred>(sums, run),
-                        Statistics::Uncentred => call.run_kind::<Uncentred>(sums, run),
-                    }
+                    call.run_rows(statistics, sums, run)
                 }
                 #[inline(never)]
                 fn branch(call: &Branch<'_, Self>, run: Run) -> Result<(), Error> {

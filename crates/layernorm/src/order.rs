@@ -303,8 +303,8 @@ unsafe fn full_blocks<T, S, A, B, const K: usize>(
                 unsafe { beside.step(s) };
             }
         }
-        for lanes in lanes {
-            push(trees, A::SUMS, lanes.map(|lanes| s.lane_tree(lanes)));
+        for [first, second] in lanes {
+            push(trees, A::SUMS, [s.lane_tree(first), s.lane_tree(second)]);
         }
         *at += K * T::BLOCK;
     }

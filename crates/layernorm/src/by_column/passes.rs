@@ -159,7 +159,7 @@ impl<E: Element, S: Memory<E>, const BACKWARD: bool> Work<S> for Runs<'_, '_, E,
                     let x = Place::own(inputs.x.row(row)).add(channel * n);
                     if let (true, Some(dy)) = (BACKWARD, inputs.dy) {
                         let dy = Place::own(dy.row(row)).add(channel * n);
-                        let of = [centres.m[i], centres.c[i], centres.rstd[i]].map(|of| s.splat(of));
+                        let of = [s.splat(centres.m[i]), s.splat(centres.c[i]), s.splat(centres.rstd[i])];
                         let terms = Products { x, dy, standardise: Standardise::of_lanes(s, of) };
                         sums(s, n, &terms, &mut Plainly)
                     } else {
@@ -355,16 +355,18 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
                 continue;
             }
             let channel = channels.start + i;
-            let [m, c, rstd, a, b] = of.each_ref().map(|of| s.splat(of.number(0, i)));
+            let [m, c, rstd, a, b] = of;
+            let of = [s.splat(m.number(0, i)), s.splat(c.number(0, i)), s.splat(rstd.number(0, i))];
+            let b = s.splat(b.number(0, i));
             let bias = s.splat(bias.number(0, channel));
             let work = Apply::<E, _, BACKWARD> {
                 x: Place::own(std::ptr::null()),
                 dy: Place::own(std::ptr::null()),
                 to: std::ptr::null_mut(),
-                standardise: Standardise::of_lanes(s, [m, c, rstd]),
+                standardise: Standardise::of_lanes(s, of),
                 weight: s.splat(weight.number(0, channel)),
                 bias: if BACKWARD { s.sub(s.splat(E::Acc::from_f64(-0.0)), b) } else { bias },
-                along: a,
+                along: s.splat(a.number(0, i)),
             };
             for row in self.rows.clone() {
                 // SAFETY: the rows are the batch's, a channel has a run in each, and these channels are this thread's.
@@ -405,7 +407,7 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
         let [m, c, rstd, a, b] = of;
         let columns = [m, c, rstd, a, b, weight, bias];
         let mut same: [_; 7] = std::array::from_fn(|i| columns[i].same());
-        let columns: [_; 7] = std::array::from_fn(|i| columns[i].of_row(0, &mut same[i]));
+        let [m, c, rstd, a, b, weight, bias] = std::array::from_fn(|i| columns[i].of_row(0, &mut same[i]));
         let mut row = self.rows.start;
         while row < self.rows.end {
             let chunk = inputs.chunk(row, self.rows.end);
@@ -424,15 +426,16 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
                 }
                 // SAFETY: the rows are the batch's and this thread's, with `n` numbers each, as all columns have.
                 unsafe {
-                    let [m, c, rstd, a, b, weight, bias] = columns.map(|column| column.get(s, at, count));
+                    let of = [m.get(s, at, count), c.get(s, at, count), rstd.get(s, at, count)];
+                    let (b, bias) = (b.get(s, at, count), bias.get(s, at, count));
                     let work = Apply::<E, _, BACKWARD> {
                         x: Place::own(std::ptr::null()),
                         dy: Place::own(std::ptr::null()),
                         to: std::ptr::null_mut(),
-                        standardise: Standardise::of_lanes(s, [m, c, rstd]),
-                        weight,
+                        standardise: Standardise::of_lanes(s, of),
+                        weight: weight.get(s, at, count),
                         bias: if BACKWARD { s.sub(s.splat(E::Acc::from_f64(-0.0)), b) } else { bias },
-                        along: a,
+                        along: a.get(s, at, count),
                     };
                     for row in chunk.clone() {
                         let x = Place::own(inputs.x.row(row));

@@ -93,7 +93,7 @@ impl<E: Element> AddOfRow<E> {
         S: Memory<E>,
         B: Beside<E::Acc, S>,
     {
-        let read = [self.branch, self.residual].map(|from| from.bytes_on(AHEAD));
+        let read = [self.branch.bytes_on(AHEAD), self.residual.bytes_on(AHEAD)];
         let mut beside = (beside, Prefetch::<E, 2>::new(read));
         let mut at = 0;
         // SAFETY: as far as the row goes.

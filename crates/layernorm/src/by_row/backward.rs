@@ -133,10 +133,15 @@ impl<'a, E: Element> Backward<'a, E> {
         E::backward(&self, statistics, sums.map_or(Sums::OfAll(None), Sums::OfGroups), run)
     }
 
-    pub(crate) fn run_kind<K: Kind>(&self, sums: Sums<'_, E::Acc>, run: Run) -> Result<(), Error> {
+    pub(crate) fn run_rows(
+        &self,
+        statistics: Statistics,
+        sums: Sums<'_, E::Acc>,
+        run: Run,
+    ) -> Result<(), Error> {
         let shape = Shape { rows: self.only.map_or(self.shape.rows, <[usize]>::len), ..self.shape };
         sums.run(shape, self.phase(), run, &|level, rows, mut totals| {
-            self.rows::<K>(level, rows, totals.as_mut())
+            self.part(statistics, level, rows, totals.as_mut())
         })
     }
 
@@ -161,18 +166,10 @@ impl<'a, E: Element> Backward<'a, E> {
         rows: Range<usize>,
         totals: Option<&mut Tree<'_, E::Acc>>,
     ) {
-        match statistics {
-            Statistics::Centred => self.rows::<Centred>(level, rows, totals),
-            Statistics::Uncentred => self.rows::<Uncentred>(level, rows, totals),
-        }
-    }
-
-    /// Some rows, on this thread.
-    fn rows<K: Kind>(&self, level: Level, rows: Range<usize>, totals: Option<&mut Tree<'_, E::Acc>>) {
         if self.shape.features == 0 {
             return;
         }
-        dispatch(level, Part { call: self, rows, kind: PhantomData::<K>, totals });
+        dispatch(level, Part { call: self, rows, statistics, totals });
     }
 
     fn streams(&self) -> bool {
@@ -187,10 +184,12 @@ impl<'a, E: Element> Backward<'a, E> {
 }
 
 /// Some rows of a call.
-struct Part<'a, 'b, 'c, 'd, E: Element, K> {
+struct Part<'a, 'b, 'c, 'd, E: Element> {
     call: &'b Backward<'a, E>,
     rows: Range<usize>,
-    kind: PhantomData<K>,
+    /// A value, not a type: without a mean it is +0, and so is the mean of u, which changes no bit and takes two
+    /// instructions of a dozen.
+    statistics: Statistics,
     totals: Option<&'d mut Tree<'c, E::Acc>>,
 }
 
@@ -201,7 +200,7 @@ struct Ready<T> {
     means: [T; 2],
 }
 
-impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
+impl<E: Element> Part<'_, '_, '_, '_, E> {
     /// The statistics of a row, if they are in range.
     ///
     /// # Safety
@@ -215,8 +214,11 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
                 Some(saved) => saved.get(row),
                 None => {
                     let x = call.x.row(row);
-                    let fast = s.outlined(InCache::<E, K>::new(x, &call.form));
-                    fast.unwrap_or_else(|| wide::statistics(K::STATISTICS, x, &call.form))
+                    let fast = match self.statistics {
+                        Statistics::Centred => s.outlined(InCache::<E, Centred>::new(x, &call.form)),
+                        Statistics::Uncentred => s.outlined(InCache::<E, Uncentred>::new(x, &call.form)),
+                    };
+                    fast.unwrap_or_else(|| wide::statistics(self.statistics, x, &call.form))
                 }
             };
             // Looked at as they are saved: so saved or not, a row is done the same way.
@@ -243,7 +245,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
             let moments = self.moments(s, row)?;
             // Whether dx is wanted or not: that a mean is not finite shows in dweight.
             let (x, dy) = (call.x.row(row), Place::own(call.dy.row(row)));
-            let standardise = Standardise::<_, K>::new(s, moments);
+            let standardise = Standardise::new(s, moments);
             let terms = Projections { x, dy, weight: call.weight.of_row_above(row, same), standardise };
             let count = E::Acc::from_count(call.form.count);
             let sums = if call.weight.has_runs() {
@@ -251,14 +253,18 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
                 let weight = call.weight.of_runs(row, &mut scratch);
                 s.outlined(OfWhole { terms: Projections { x, dy, weight, standardise }, n })
             } else {
-                let ahead = Prefetch::<E, 2>::new([x, dy].map(|from| from.bytes_on(AHEAD)));
+                let ahead = Prefetch::<E, 2>::new([x.bytes_on(AHEAD), dy.bytes_on(AHEAD)]);
                 match beside {
                     Some(beside) => sums(s, n, &terms, &mut (beside, ahead)),
                     None => sums(s, n, &terms, &mut (&mut Nothing, ahead)),
                 }
             };
-            let [along_x_hat, along_ones] = sums.map(|sum| sum.div(count));
-            let means = [along_x_hat.mul(moments.along), along_ones];
+            let along_x_hat = sums[0].div(count).mul(moments.along);
+            let along_ones = match self.statistics {
+                Statistics::Centred => sums[1].div(count),
+                Statistics::Uncentred => E::Acc::from_f64(0.0),
+            };
+            let means = [along_x_hat, along_ones];
             if !means.iter().all(|mean| mean.is_finite()) {
                 return None;
             }
@@ -270,7 +276,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
     }
 }
 
-impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
+impl<E: Element> Part<'_, '_, '_, '_, E> {
     /// The last pass over the row at a position has ended.
     ///
     /// # Safety
@@ -303,7 +309,7 @@ impl<T: Real> Ready<T> {
     }
 }
 
-impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
+impl<E: Element> Body<E> for Part<'_, '_, '_, '_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -312,7 +318,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, '_, '_, E, K> {
     }
 }
 
-impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, '_, '_, E, K> {
+impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, '_, '_, E> {
     fn len(&self) -> usize {
         self.rows.len()
     }
@@ -347,7 +353,7 @@ impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, '_, '_
             let mut seam = Seam::new();
             let nothing = Pointers::at(call, call.row(start), None);
             let weight = call.weight.of_row_above(0, &mut same[0]);
-            let nothing = Differentiate::<E, _, _, K>::new(s, weight, nothing, Ready::none());
+            let nothing = Differentiate::<E, _, _>::new(s, weight, nothing, Ready::none());
             let mut write = LastPass::none(nothing);
             for position in self.rows.clone() {
                 let row = call.row(position);
@@ -360,7 +366,7 @@ impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, '_, '_
                 }
                 let pointers = Pointers::at(call, row, totals.as_ref().map(|totals| totals.current()));
                 if ready.is_none() {
-                    wide::backward(K::STATISTICS, call, row, &pointers);
+                    wide::backward(self.statistics, call, row, &pointers);
                 }
                 let mut at = if ready.is_some() { 0 } else { n };
                 let ready = ready.unwrap_or_else(Ready::none);
@@ -373,7 +379,7 @@ impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, '_, '_
                 if call.weight.has_runs() && at < n {
                     let mut scratch = Scratch::new();
                     let weight = call.weight.of_runs(row, &mut scratch);
-                    let by_runs = Differentiate::<E, _, _, K>::new(s, weight, pointers, ready);
+                    let by_runs = Differentiate::<E, _, _>::new(s, weight, pointers, ready);
                     s.outlined(ByItself::new(by_runs, 0, n, STREAMS.then_some(&mut seam)));
                     at = n;
                 }
@@ -406,7 +412,7 @@ struct OfWhole<A> {
     n: usize,
 }
 
-impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Work<S> for OfWhole<Projections<E, P, S::V, K>> {
+impl<E: Element, P: Parameters<E>, S: Memory<E>> Work<S> for OfWhole<Projections<E, P, S::V>> {
     type Output = [E::Acc; 2];
 
     #[inline(always)]
@@ -433,8 +439,7 @@ impl<E: Element, S: Memory<E>> Work<S> for SumRuns<'_, E> {
         let Runs { run, per_row } = self.to.runs;
         let ones = Affine::new(None, 1.0);
         let mut one = ones.same();
-        // Without a mean, m is +0, and x - 0 is x.
-        let standardise = Standardise::<_, Centred>::new(s, self.moments);
+        let standardise = Standardise::new(s, self.moments);
         for i in 0..per_row {
             // SAFETY: the row has these runs, and the sums have the row.
             unsafe {
@@ -518,15 +523,15 @@ impl<E: Element> Pointers<E> {
 
 /// dx = rstd (weight dy - mean(u) - x_hat mean(u x_hat)), and dy x_hat and dy added to the totals.
 #[derive(Clone, Copy)]
-struct Differentiate<E: Element, P, V, K> {
+struct Differentiate<E: Element, P, V> {
     of: Pointers<E>,
     weight: P,
-    standardise: Standardise<V, K>,
+    standardise: Standardise<V, Centred>,
     along_x_hat: V,
     minus_along_ones: V,
 }
 
-impl<E: Element, P: Parameters<E>, V: Copy, K: Kind> Differentiate<E, P, V, K> {
+impl<E: Element, P: Parameters<E>, V: Copy> Differentiate<E, P, V> {
     #[inline(always)]
     fn new<S: Memory<E> + Vector<E::Acc, V = V>>(
         s: S,
@@ -541,7 +546,7 @@ impl<E: Element, P: Parameters<E>, V: Copy, K: Kind> Differentiate<E, P, V, K> {
     }
 }
 
-impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Write<E, S> for Differentiate<E, P, S::V, K> {
+impl<E: Element, P: Parameters<E>, S: Memory<E>> Write<E, S> for Differentiate<E, P, S::V> {
     #[inline(always)]
     unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool) {
         // SAFETY: the caller's.
@@ -585,16 +590,16 @@ impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Write<E, S> for Differ
     }
 }
 
-/// The sums of u x_hat and, for layer norm, of u = weight dy.
-struct Projections<E: Element, P, V, K> {
+/// The sums of u x_hat and of u = weight dy.
+struct Projections<E: Element, P, V> {
     x: Place<E>,
     dy: Place<E>,
     weight: P,
-    standardise: Standardise<V, K>,
+    standardise: Standardise<V, Centred>,
 }
 
-impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Terms<E::Acc, S> for Projections<E, P, S::V, K> {
-    const SUMS: usize = if K::CENTRED { 2 } else { 1 };
+impl<E: Element, P: Parameters<E>, S: Memory<E>> Terms<E::Acc, S> for Projections<E, P, S::V> {
+    const SUMS: usize = 2;
 
     #[inline(always)]
     unsafe fn add(&self, s: S, at: usize, count: usize, [along_x_hat, along_ones]: [S::V; 2]) -> [S::V; 2] {
@@ -606,6 +611,6 @@ impl<E: Element, P: Parameters<E>, S: Memory<E>, K: Kind> Terms<E::Acc, S> for P
             x_hat = s.keep_first(x_hat, count);
         }
         let u = s.mul(weight, dy);
-        [s.fma(u, x_hat, along_x_hat), if K::CENTRED { s.add(along_ones, u) } else { along_ones }]
+        [s.fma(u, x_hat, along_x_hat), s.add(along_ones, u)]
     }
 }

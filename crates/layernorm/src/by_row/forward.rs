@@ -177,10 +177,10 @@ impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, E, K> 
                     let fast = statistics::<E, S, K, _>(s, x, form, &mut write);
                     write.finish(s);
                     fast
+                } else if STREAMS {
+                    write.finish(s);
+                    s.outlined(InCache::<E, K>::new(x, form))
                 } else {
-                    if STREAMS {
-                        write.finish(s);
-                    }
                     statistics::<E, S, K, _>(s, x, form, &mut Nothing)
                 };
                 let y = call.y.row(row);

@@ -29,7 +29,27 @@ impl<T: Real> MomentsOfRows<T> {
     /// # Safety
     /// There are these rows, and they have the numbers that `form`, which must suit, uses.
     #[inline(always)]
-    pub(super) unsafe fn of<E, S, K>(s: S, x: &Mixed<'_, E>, first: usize, form: &Form<T>) -> Option<Self>
+    pub(super) unsafe fn of<E, S>(
+        s: S,
+        statistics: Statistics,
+        x: &Mixed<'_, E>,
+        first: usize,
+        form: &Form<T>,
+    ) -> Option<Self>
+    where
+        E: Element<Acc = T>,
+        S: Memory<E>,
+    {
+        match statistics {
+            Statistics::Centred => s.outlined(Taken::<E, Centred> { x, first, form, kind: PhantomData }),
+            Statistics::Uncentred => s.outlined(Taken::<E, Uncentred> { x, first, form, kind: PhantomData }),
+        }
+    }
+
+    /// # Safety
+    /// As [`MomentsOfRows::of`].
+    #[inline(always)]
+    unsafe fn take<E, S, K>(s: S, x: &Mixed<'_, E>, first: usize, form: &Form<T>) -> Option<Self>
     where
         E: Element<Acc = T>,
         S: Memory<E>,
@@ -107,6 +127,24 @@ impl<T: Real> MomentsOfRows<T> {
     #[inline(always)]
     pub(super) fn get(&self, i: usize) -> Moments<T> {
         Moments { m: self.m[i], c: self.c[i], rstd: self.rstd[i], along: T::from_f64(1.0) }
+    }
+}
+
+/// [`MomentsOfRows::take`] in a function of its own, of both directions.
+struct Taken<'a, 'b, E: Element, K> {
+    x: &'b Mixed<'a, E>,
+    first: usize,
+    form: &'b Form<E::Acc>,
+    kind: PhantomData<K>,
+}
+
+impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Taken<'_, '_, E, K> {
+    type Output = Option<MomentsOfRows<E::Acc>>;
+
+    #[inline(always)]
+    fn run(self, s: S) -> Self::Output {
+        // SAFETY: that of `MomentsOfRows::of`, which alone makes these.
+        unsafe { MomentsOfRows::take::<E, S, K>(s, self.x, self.first, self.form) }
     }
 }
 

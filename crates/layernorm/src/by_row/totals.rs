@@ -371,7 +371,7 @@ impl<T: Real> Growing<T> {
     pub(crate) unsafe fn add(self, i: usize, dy: T, x_hat: T) {
         // SAFETY: the caller's.
         unsafe {
-            let [weight, bias] = self.sums.map(|sums| sums.add(i));
+            let [weight, bias] = [self.sums[0].add(i), self.sums[1].add(i)];
             let [w, b] = match self.start {
                 Start::Zero => [T::from_f64(0.0); 2],
                 Start::Held => [*weight, *bias],

@@ -6,7 +6,7 @@ use super::*;
 use crate::order::lanes;
 use crate::vector::TREES;
 
-impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
+impl<E: Element> Part<'_, '_, '_, '_, E> {
     /// The first pass over [`TREES`] short rows; `None` if one of them is not for the fast path.
     ///
     /// # Safety
@@ -23,25 +23,26 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
         unsafe {
             let moments = match call.saved {
                 Some(saved) => MomentsOfRows::saved(saved, first),
-                None => MomentsOfRows::of::<E, S, K>(s, &call.x, first, &call.form)?,
+                None => MomentsOfRows::of(s, self.statistics, &call.x, first, &call.form)?,
             };
             let mut fast = moments.in_range();
             let mut folded = [Trees::new(), Trees::new()];
             for i in 0..TREES {
                 let row = first + i;
                 let (x, dy) = (call.x.row(row), Place::own(call.dy.row(row)));
-                let standardise = Standardise::<_, K>::new(s, moments.get(i));
+                let standardise = Standardise::new(s, moments.get(i));
                 let terms = Projections { x, dy, weight: call.weight.of_row_above(row, same), standardise };
-                let mut ahead = Prefetch::<E, 2>::new([x, dy].map(|from| from.bytes_on(AHEAD)));
+                let mut ahead = Prefetch::<E, 2>::new([x.bytes_on(AHEAD), dy.bytes_on(AHEAD)]);
                 let [along_x_hat, along_ones] = lanes(s, 0, n, &terms, &mut ahead);
                 folded[0].write(i, s.fold(along_x_hat));
-                if K::CENTRED {
-                    folded[1].write(i, s.fold(along_ones));
-                }
+                folded[1].write(i, s.fold(along_ones));
             }
-            let zero = [E::Acc::from_f64(0.0); TREES];
-            let along_ones = if K::CENTRED { s.rests_of_trees(folded[1].all()) } else { zero };
-            let mut means = [s.rests_of_trees(folded[0].all()), along_ones];
+            let along_x_hat = s.rests_of_trees(folded[0].all());
+            let along_ones = match self.statistics {
+                Statistics::Centred => s.rests_of_trees(folded[1].all()),
+                Statistics::Uncentred => [E::Acc::from_f64(0.0); TREES],
+            };
+            let mut means = [along_x_hat, along_ones];
             for mean in means.as_flattened_mut() {
                 *mean = mean.div(count);
                 fast &= mean.is_finite();
@@ -53,7 +54,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
     /// [`TREES`] rows at a time; one by one where one of them is not for the fast path.
     #[inline(always)]
     pub(super) fn take_together<S: Memory<E>>(self, s: S) {
-        let Part { call, mut rows, kind, mut totals } = self;
+        let Part { call, mut rows, statistics, mut totals } = self;
         let n = call.shape.features;
         // One for each pass: what the last pass reads must outlive the next first one.
         let mut same = [call.weight.same(), call.weight.same()];
@@ -67,7 +68,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
                 let first = rows.start;
                 rows.start += TREES.min(rows.len());
                 let these = first..rows.start;
-                let part = Part { call, rows: these.clone(), kind, totals: totals.as_deref_mut() };
+                let part = Part { call, rows: these.clone(), statistics, totals: totals.as_deref_mut() };
                 let ready = if these.len() == TREES { part.project_all(s, &mut same[0]) } else { None };
                 let Some(ready) = ready else {
                     ways::in_cache(s, part);
@@ -78,7 +79,7 @@ impl<E: Element, K: Kind> Part<'_, '_, '_, '_, E, K> {
                         weight = call.weight.of_row_above(row, &mut same[1]);
                     }
                     let pointers = Pointers::at(call, row, totals.as_ref().map(|totals| totals.current()));
-                    let work = Differentiate::<E, _, _, K>::new(s, weight, pointers, ready.get(i));
+                    let work = Differentiate::<E, _, _>::new(s, weight, pointers, ready.get(i));
                     by_itself(s, work, 0, n, streams.then_some(&mut seam));
                     if let Some(totals) = &mut totals {
                         totals.row_done(s, call.first + row);

@@ -23,7 +23,7 @@ impl<E: Element, K: Kind> Part<'_, '_, E, K> {
                 rows.start += TREES.min(rows.len());
                 let these = first..rows.start;
                 let moments = if these.len() == TREES {
-                    MomentsOfRows::of::<E, S, K>(s, &call.x, first, &call.form)
+                    MomentsOfRows::of(s, K::STATISTICS, &call.x, first, &call.form)
                 } else {
                     None
                 };
