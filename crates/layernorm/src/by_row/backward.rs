@@ -8,9 +8,9 @@ mod together;
 
 use super::add::Multiply;
 use super::groups::{GroupSums, Sums};
-use super::last_pass::{ByItself, LastPass, Write, long, through_cache};
+use super::last_pass::{ByItself, LastPass, Write, by_itself, long, registers};
 use super::seam::Seam;
-use super::totals::{Growing, Tree};
+use super::totals::{Growing, Start, Tree};
 use super::*;
 use crate::affine::Runs;
 use crate::rows::{Shape, Shared};
@@ -394,7 +394,7 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, '_, '_, E> {
                     write = LastPass::start(s, work, at, n, &mut seam);
                 } else {
                     // In cache there is nothing to wait for.
-                    through_cache(s, work, at, n);
+                    by_itself(s, work, at, n, None);
                 }
             }
             if STREAMS {
@@ -544,6 +544,20 @@ impl<E: Element, P: Parameters<E>, V: Copy> Differentiate<E, P, V> {
         let minus_along_ones = s.splat(along_ones.neg());
         Self { of, weight, standardise, along_x_hat: s.splat(along_x_hat), minus_along_ones }
     }
+
+    /// The same, said so that a compiler knows what there is: all as elements, and `upstream` and sums or not.
+    #[inline(always)]
+    fn known(mut self, upstream: bool, start: Option<Start>) -> Self {
+        let of = &mut self.of;
+        of.x = Place::own(of.x.start);
+        of.dx = of.dx.map(|dx| PlaceMut::own(dx.start));
+        of.upstream = of.upstream.filter(|_| upstream).map(|of| Place::own(of.start));
+        of.totals = match (start, of.totals) {
+            (Some(start), Some(totals)) => Some(Growing { start, ..totals }),
+            _ => None,
+        };
+        self
+    }
 }
 
 impl<E: Element, P: Parameters<E>, S: Memory<E>> Write<E, S> for Differentiate<E, P, S::V> {
@@ -573,6 +587,31 @@ impl<E: Element, P: Parameters<E>, S: Memory<E>> Write<E, S> for Differentiate<E
         }
     }
 
+    /// A loop for each of what there may be, because to ask in the loop takes as long as the arithmetic.
+    #[inline(always)]
+    unsafe fn registers(&self, s: S, range: Range<usize>, stream: bool) {
+        let Pointers { x, dx, upstream, totals, .. } = self.of;
+        let own = !x.is_wide()
+            && dx.is_some_and(|dx| !dx.is_wide())
+            && upstream.is_none_or(|upstream| !upstream.is_wide());
+        // SAFETY: the caller's.
+        unsafe {
+            match (own, upstream, totals.map(|totals| totals.start)) {
+                (true, None, None) => registers(s, &self.known(false, None), range, stream),
+                (true, None, Some(Start::Zero)) => {
+                    registers(s, &self.known(false, Some(Start::Zero)), range, stream);
+                }
+                (true, None, Some(Start::Held)) => {
+                    registers(s, &self.known(false, Some(Start::Held)), range, stream);
+                }
+                (true, Some(_), Some(Start::Held)) => {
+                    registers(s, &self.known(true, Some(Start::Held)), range, stream);
+                }
+                _ => s.outlined(Registers { of: *self, range, stream }),
+            }
+        }
+    }
+
     #[inline(always)]
     fn input(&self) -> Place<E> {
         self.of.x
@@ -587,6 +626,23 @@ impl<E: Element, P: Parameters<E>, S: Memory<E>> Write<E, S> for Differentiate<E
     fn to(mut self, dx: *mut E) -> Self {
         self.of.dx = Some(PlaceMut::own(dx));
         self
+    }
+}
+
+/// [`Write::registers`] where what there is is asked for each.
+struct Registers<W> {
+    of: W,
+    range: Range<usize>,
+    stream: bool,
+}
+
+impl<E: Element, P: Parameters<E>, S: Memory<E>> Work<S> for Registers<Differentiate<E, P, S::V>> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        // SAFETY: that of `Differentiate::registers`, which alone makes these.
+        unsafe { registers(s, &self.of, self.range, self.stream) };
     }
 }
 

@@ -3,7 +3,7 @@
 mod together;
 
 use super::add::Add;
-use super::last_pass::{ByItself, LastPass, Write, through_cache};
+use super::last_pass::{ByItself, LastPass, Write, by_itself};
 use super::seam::Seam;
 use super::*;
 use crate::rows::Shape;
@@ -205,7 +205,7 @@ impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, E, K> 
                     write = LastPass::start(s, normalise, at, n, &mut seam);
                 } else {
                     // In cache there is nothing to wait for.
-                    through_cache(s, normalise, at, n);
+                    by_itself(s, normalise, at, n, None);
                 }
             }
             if STREAMS {

@@ -18,6 +18,25 @@ pub(crate) trait Write<E: Element, S: Memory<E>>: Copy {
     /// to it.
     unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool);
 
+    /// All numbers of a range, which are whole registers, past the cache if `stream`.
+    ///
+    /// # Safety
+    /// As [`Write::numbers`].
+    #[inline(always)]
+    unsafe fn registers(&self, s: S, of: Range<usize>, stream: bool) {
+        let mut at = of.start;
+        // SAFETY: the caller's.
+        unsafe {
+            while of.end - at >= E::Acc::LANES {
+                for i in 0..E::Acc::LANES / S::WIDTH {
+                    self.numbers(s, at + i * S::WIDTH, S::WIDTH, stream);
+                }
+                at += E::Acc::LANES;
+            }
+            registers(s, self, at..of.end, stream);
+        }
+    }
+
     /// Where the row is read,
     fn input(&self) -> Place<E>;
 
@@ -33,47 +52,20 @@ pub(super) const fn long<E: Element>() -> usize {
     8 * E::Acc::LANES
 }
 
-/// `write` over the numbers of a row from `at` to `n`, through the cache.
+/// [`Write::registers`] in a short loop.
 ///
 /// # Safety
-/// The row has `n >= at` numbers, and so has the output.
+/// The same.
 #[inline(always)]
-pub(crate) unsafe fn through_cache<E, S, W>(s: S, write: W, at: usize, n: usize)
+pub(super) unsafe fn registers<E, S, W>(s: S, write: &W, of: Range<usize>, stream: bool)
 where
     E: Element,
     S: Memory<E>,
     W: Write<E, S>,
 {
-    let mut first = at;
-    if n - at >= long::<E>()
-        && let Some(to) = write.output()
-    {
-        first += to.wrapping_add(at).align_offset(LINE).min(n - at);
-    }
-    let last = n - (n - first) % E::Acc::LANES;
-    // SAFETY: as far as the row goes.
-    unsafe {
-        for step in (first..last).step_by(E::Acc::LANES) {
-            registers(s, &write, step, false);
-        }
-        pieces(s, [(write, at..first), (write, last..n)]);
-    }
-}
-
-/// A step's numbers, from `at` on.
-///
-/// # Safety
-/// The row has them; to `stream`, they begin with a line.
-#[inline(always)]
-unsafe fn registers<E, S, W>(s: S, write: &W, at: usize, stream: bool)
-where
-    E: Element,
-    S: Memory<E>,
-    W: Write<E, S>,
-{
-    for i in 0..E::Acc::LANES / S::WIDTH {
+    for at in of.step_by(S::WIDTH) {
         // SAFETY: the caller's.
-        unsafe { write.numbers(s, at + i * S::WIDTH, S::WIDTH, stream) };
+        unsafe { write.numbers(s, at, S::WIDTH, stream) };
     }
 }
 
@@ -134,7 +126,8 @@ impl<E: Element, W> LastPass<E, W> {
     {
         let mut pass = Self::none(write);
         // SAFETY: the caller's.
-        let Some((to, lines)) = (unsafe { whole_lines(s, write, at, n, seam) }) else { return pass };
+        let lines = unsafe { ends(s, write, at, n, Some(seam)) };
+        let Some(to) = write.output() else { return pass };
         let next = write.input().bytes_on(n * size_of::<E>());
         pass.at = lines.start + behind(next, to.wrapping_add(lines.start), lines.len());
         pass.left = lines.len();
@@ -169,12 +162,9 @@ impl<E: Element, W> LastPass<E, W> {
     where
         W: Write<E, S>,
     {
-        while self.left > 0 {
-            // SAFETY: the caller's; whole lines are left.
-            unsafe { self.write.numbers(s, self.at, S::WIDTH, true) };
-            self.at += S::WIDTH;
-            self.left -= S::WIDTH;
-        }
+        // SAFETY: the caller's; whole lines are left.
+        unsafe { self.write.registers(s, self.at..self.at + self.left, true) };
+        self.left = 0;
     }
 }
 
@@ -189,49 +179,52 @@ where
     S: Memory<E>,
     W: Write<E, S>,
 {
+    let stream = seam.is_some();
     // SAFETY: the caller's.
     unsafe {
-        match seam {
-            Some(seam) => {
-                let Some((_, lines)) = whole_lines(s, write, at, n, seam) else { return };
-                for at in lines.step_by(S::WIDTH) {
-                    write.numbers(s, at, S::WIDTH, true);
-                }
-            }
-            None => through_cache(s, write, at, n),
-        }
+        let rest = ends(s, write, at, n, seam);
+        write.registers(s, rest, stream);
     }
 }
 
-/// Where the output is, and its whole lines, which are left to be written past the caches: the ends leave by the `seam`. A
-/// row that is too short is written at once.
+/// The ends of what [`by_itself`] writes. Gives the rest: with a `seam` whole lines, else whole registers.
 ///
 /// # Safety
-/// The row has `n >= at` numbers, and so has the output.
+/// As [`by_itself`].
 #[inline(always)]
-unsafe fn whole_lines<E, S, W>(
-    s: S,
-    write: W,
-    at: usize,
-    n: usize,
-    seam: &mut Seam<E>,
-) -> Option<(*mut E, Range<usize>)>
+unsafe fn ends<E, S, W>(s: S, write: W, at: usize, n: usize, seam: Option<&mut Seam<E>>) -> Range<usize>
 where
     E: Element,
     S: Memory<E>,
     W: Write<E, S>,
 {
-    let output = if n - at < Seam::<E>::LEN { None } else { write.output() };
-    let Some(to) = output else {
-        // SAFETY: the caller's.
-        s.outlined(unsafe { ByItself::new(write, at, n, None) });
-        return None;
-    };
-    let after = to.wrapping_add(n).addr() % LINE / size_of::<E>();
-    let lines = at + to.wrapping_add(at).align_offset(LINE)..n - after;
-    // SAFETY: the caller's; so many numbers reach the end of a line.
-    unsafe { seam.ends(s, write, (to, at, n), &lines) };
-    Some((to, lines))
+    let output = write.output();
+    match (seam, output) {
+        (Some(seam), Some(to)) if n - at >= Seam::<E>::LEN => {
+            let after = to.wrapping_add(n).addr() % LINE / size_of::<E>();
+            let lines = at + to.wrapping_add(at).align_offset(LINE)..n - after;
+            // SAFETY: the caller's; so many numbers reach the end of a line.
+            unsafe { seam.ends(s, write, (to, at, n), &lines) };
+            lines
+        }
+        (Some(_), _) => {
+            // SAFETY: the caller's.
+            s.outlined(unsafe { ByItself::new(write, at, n, None) });
+            n..n
+        }
+        (None, _) => {
+            let mut first = at;
+            if n - at >= long::<E>()
+                && let Some(to) = output
+            {
+                first += to.wrapping_add(at).align_offset(LINE).min(n - at);
+            }
+            let last = n - (n - first) % S::WIDTH;
+            // SAFETY: the caller's.
+            unsafe { pieces(s, [(write, at..first), (write, last..n)]) };
+            first..last
+        }
+    }
 }
 
 /// How many of `numbers` to leave for later, so that what is written to `to` stays behind what is `read` beside it, in
@@ -247,7 +240,7 @@ fn behind<E: Element>(read: *const u8, to: *const E, numbers: usize) -> usize {
     if steps == 0 { 0 } else { numbers - steps * E::Acc::LANES }
 }
 
-/// [`by_itself`], out of line.
+/// [`by_itself`], out of line and short.
 pub(super) struct ByItself<'a, E, W> {
     write: W,
     at: usize,
@@ -268,8 +261,13 @@ impl<E: Element, S: Memory<E>, W: Write<E, S>> Work<S> for ByItself<'_, E, W> {
 
     #[inline(always)]
     fn run(self, s: S) {
+        let Self { write, at, n, seam } = self;
+        let stream = seam.is_some();
         // SAFETY: that of `new`.
-        unsafe { by_itself(s, self.write, self.at, self.n, self.seam) };
+        unsafe {
+            let rest = ends(s, write, at, n, seam);
+            registers(s, &write, rest, stream);
+        }
     }
 }
 
@@ -300,11 +298,10 @@ impl<E: Element, S: Memory<E>, W: Write<E, S>> Beside<E::Acc, S> for LastPass<E,
         let (write, mut at) = (self.write, self.at);
         while steps > 0 {
             let here = steps.min((self.lines.end - at) / E::Acc::LANES);
-            for _ in 0..here {
-                // SAFETY: a step is left, and begins with a line.
-                unsafe { registers(s, &write, at, true) };
-                at += E::Acc::LANES;
-            }
+            let end = at + here * E::Acc::LANES;
+            // SAFETY: these steps are left, and begin with a line.
+            unsafe { write.registers(s, at..end, true) };
+            at = end;
             steps -= here;
             if at == self.lines.end {
                 at = self.lines.start;

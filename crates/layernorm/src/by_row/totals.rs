@@ -327,13 +327,13 @@ impl<T: Real> Body<T> for Finished<'_, '_, T> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Growing<T> {
     pub(crate) sums: [*mut T; 2],
-    start: Start,
+    pub(super) start: Start,
 }
 
 /// Where sums stand. (As large as a pointer, because a copy of a smaller one beside some has to wait for it.)
 #[derive(Debug, Clone, Copy)]
 #[repr(usize)]
-enum Start {
+pub(crate) enum Start {
     /// They start at +0, whatever their memory holds,
     Zero,
     /// or go on from what it holds.
