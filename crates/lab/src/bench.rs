@@ -70,6 +70,8 @@ loop through the cache, and of a loop whose stores bypass it.
 Backward passes use saved statistics and give all gradients. GB/s counts the bytes of the arrays as large as x.
 Small inputs live in the caches, where arithmetic and the call itself count, and ratios are larger. The largest
 shapes, which layer_norm and rms_norm take, need 2 GiB of memory; all operators on all shapes need some minutes.
+Where tensors lie can count: with --apart they lie further from each other. (On an AMD processor, x and dy whose
+addresses differ by 2^27 + 2^12, as those of two vectors of 128 MiB do, drive each other out of its first cache.)
 Nothing is written. Other programs at work disturb the numbers: look at the ratios.
 
 Examples:
@@ -99,6 +101,10 @@ pub struct BenchArgs {
     /// Numbers of threads, separated by commas [default: 1 and the processor's]
     #[arg(long, value_delimiter = ',', value_name = "T", value_parser = crate::cli::threads)]
     pub threads: Vec<usize>,
+    /// Bytes to leave behind each tensor, which else lie where vectors come to lie [default: 0]
+    #[arg(long, value_name = "BYTES", default_value_t = 0, hide_default_value = true,
+          value_parser = clap::value_parser!(u32).range(..=1 << 24))]
+    pub apart: u32,
     /// Rounds that the medians are taken over [default: 7, quick 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: Option<u16>,
@@ -227,6 +233,8 @@ struct Bench<'a> {
     /// Each number of threads, with its pool.
     threads: Vec<(usize, rayon::ThreadPool)>,
     rounds: usize,
+    /// Bytes behind each tensor.
+    apart: usize,
     /// Bytes of a core's second cache and of the third, which cores share.
     caches: [usize; 2],
     stop: &'a AtomicBool,
@@ -249,6 +257,7 @@ impl<'a> Bench<'a> {
             directions: arguments.direction.map_or(both.to_vec(), |direction| vec![direction]),
             threads: threads.into_iter().map(pool).collect::<Result<_, Error>>()?,
             rounds: arguments.rounds.map_or(if arguments.quick { 5 } else { 7 }, usize::from),
+            apart: arguments.apart as usize,
             caches: [cache(2, 1 << 20), cache(3, 32 << 20)],
             stop,
         })
@@ -276,6 +285,9 @@ impl<'a> Bench<'a> {
     ) -> Result<Vec<BenchRow>, Error> {
         let problem = problem(operator, shape)?;
         let mut tensors = tensors::<T>(operator, &problem)?;
+        if self.apart > 0 {
+            tensors.apart(self.apart);
+        }
         let mut rows = Vec::new();
         for &direction in &self.directions {
             if direction == Direction::Backward && operator.output_gradient().is_none() {
@@ -504,5 +516,8 @@ fn command_line(arguments: &BenchArgs) -> String {
     list("level", arguments.level.iter().map(Level::to_string).collect());
     list("threads", arguments.threads.iter().map(usize::to_string).collect());
     list("rounds", arguments.rounds.iter().map(u16::to_string).collect());
+    if arguments.apart > 0 {
+        list("apart", vec![arguments.apart.to_string()]);
+    }
     if arguments.quick { command + " --quick" } else { command }
 }

@@ -62,13 +62,16 @@ fn a_bench_gives_a_line_for_each_pass_and_number_of_threads() {
         "1,2",
         "--rounds",
         "1",
+        "--apart",
+        "4096",
         "--json",
     ];
     let output = run(&arguments);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let summary = json(&output);
-    let command =
-        format!("layernorm bench --shapes {shapes} --operators {operators} --threads 1,2 --rounds 1");
+    let command = format!(
+        "layernorm bench --shapes {shapes} --operators {operators} --threads 1,2 --rounds 1 --apart 4096"
+    );
     assert_eq!(summary["command"], command);
     let rows = summary["rows"].as_array().unwrap();
     // Shapes, operators, directions, threads.
@@ -125,6 +128,7 @@ fn bad_use_is_refused() {
         (vec!["bench", "--shapes", "0x64"], "is not rows x features"),
         (vec!["bench", "--shapes", "99999999999x99999999999"], "million numbers"),
         (vec!["bench", "--rounds", "0"], "invalid"),
+        (vec!["bench", "--apart", "99999999"], "invalid"),
         (vec!["bench", "--operators", "laser_norm"], "layer_norm, rms_norm"),
         (vec!["check", "--operators", "laser_norm"], "layer_norm, rms_norm"),
         (vec!["check", "--level", "mmx"], "portable, neon, avx2, avx512"),

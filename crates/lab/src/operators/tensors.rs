@@ -37,6 +37,13 @@ impl Kind {
     }
 }
 
+/// The same numbers in memory that has so many bytes to spare behind them.
+fn with_spare<T: Copy>(numbers: &[T], bytes: usize) -> Vec<T> {
+    let mut moved = Vec::with_capacity(numbers.len() + bytes / size_of::<T>());
+    moved.extend_from_slice(numbers);
+    moved
+}
+
 /// The type that a kind has.
 macro_rules! of_kind {
     ($t:ident, E) => { $t::E };
@@ -133,6 +140,15 @@ macro_rules! tensors {
                 match slot {
                     $(Slot::$slot => self.$field = Some(vec![Number::narrow(0.0); len]),)*
                 }
+            }
+
+            /// Moves each tensor to memory with so many bytes to spare behind it.
+            pub fn apart(&mut self, bytes: usize) {
+                $(
+                    if let Some(numbers) = &mut self.$field {
+                        *numbers = with_spare(numbers, bytes);
+                    }
+                )*
             }
 
             /// The place of a tensor, if it has the elements' type.
