@@ -79,7 +79,7 @@ impl<E: Element> Part<'_, '_, '_, '_, E> {
                         weight = call.weight.of_row_above(row, &mut same[1]);
                     }
                     let pointers = Pointers::at(call, row, totals.as_ref().map(|totals| totals.current()));
-                    let work = Differentiate::<E, _, _>::new(s, weight, pointers, ready.get(i));
+                    let work = Differentiate::new(s, weight, pointers, ready.get(i));
                     by_itself(s, work, 0, n, streams.then_some(&mut seam));
                     if let Some(totals) = &mut totals {
                         totals.row_done(s, call.first + row);
