@@ -13,9 +13,12 @@ const SAMPLE: Duration = Duration::from_millis(1);
 /// Work that is shorter than a sample gets this many times the rounds: it can be had, and small times are less steady.
 const MORE_ROUNDS: usize = 4;
 
-/// Calls that are shorter have one before each sample that doesn't count: it finds the caches as it would find them in
-/// a program of its own, where no one else has worked in between.
+/// Calls that are shorter have some before each sample that don't count: they find the caches as they would find them in
+/// a program of its own, where no one else has worked in between, and wake the threads up.
 const LEAD_IN: Duration = Duration::from_millis(10);
+
+/// Samples that don't count before one that does.
+const LEADING: u32 = 4;
 
 /// Threads that wait in a loop for more work (those of OpenMP and onnxruntime do, for a while) would take the
 /// processor from the next in turn.
@@ -25,7 +28,7 @@ const SETTLE: Duration = Duration::from_millis(3);
 struct Runner<'a, T> {
     work: &'a mut dyn Work<T>,
     repeats: u32,
-    /// Whether a call that doesn't count comes before each sample.
+    /// Whether calls that don't count come before each sample.
     leads_in: bool,
     /// Nanoseconds a call, one entry a round.
     times: Vec<f64>,
@@ -79,7 +82,7 @@ impl<'a, T> Runner<'a, T> {
     fn round(&mut self) -> Result<(), Error> {
         std::thread::sleep(SETTLE);
         if self.leads_in {
-            self.work.sample(1)?;
+            self.work.sample(self.repeats.saturating_mul(LEADING))?;
         }
         let time = self.work.sample(self.repeats)?;
         self.times.push(time.as_secs_f64() * 1e9 / f64::from(self.repeats));
