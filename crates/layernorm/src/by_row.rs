@@ -12,7 +12,8 @@
 //! ```
 //!
 //! One body serves both kinds of statistics: [`Centred`] (layer norm) and [`Uncentred`] (RMS norm, where
-//! m = c = 0 and the same formulas drop the mean exactly, zero signs included).
+//! m = c = 0 and the same formulas drop the mean exactly, zero signs included). Forward it is compiled for each, because
+//! RMS norm has a pass less; backward once, for what the mean costs there is less than a second function of that size.
 
 pub(crate) mod add;
 pub(crate) mod backward;
