@@ -388,6 +388,27 @@ impl<'a, E: Element, K: Kind> InCache<'a, E, K> {
     }
 }
 
+impl Statistics {
+    /// The [`statistics`] of this kind, as [`InCache`] takes them.
+    ///
+    /// # Safety
+    /// As [`statistics`].
+    #[inline(always)]
+    unsafe fn in_cache<E, S>(self, s: S, x: Place<E>, form: &Form<E::Acc>) -> Option<Moments<E::Acc>>
+    where
+        E: Element,
+        S: Memory<E>,
+    {
+        // SAFETY: the caller's.
+        unsafe {
+            match self {
+                Self::Centred => s.outlined(InCache::<E, Centred>::new(x, form)),
+                Self::Uncentred => s.outlined(InCache::<E, Uncentred>::new(x, form)),
+            }
+        }
+    }
+}
+
 impl<E: Element, S: Memory<E>, K: Kind> Work<S> for InCache<'_, E, K> {
     type Output = Option<Moments<E::Acc>>;
 

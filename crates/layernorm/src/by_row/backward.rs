@@ -213,10 +213,7 @@ impl<E: Element> Part<'_, '_, '_, '_, E> {
                 Some(saved) => saved.get(row),
                 None => {
                     let x = call.x.row(row);
-                    let fast = match self.statistics {
-                        Statistics::Centred => s.outlined(InCache::<E, Centred>::new(x, &call.form)),
-                        Statistics::Uncentred => s.outlined(InCache::<E, Uncentred>::new(x, &call.form)),
-                    };
+                    let fast = self.statistics.in_cache(s, x, &call.form);
                     fast.unwrap_or_else(|| wide::statistics(self.statistics, x, &call.form))
                 }
             };
@@ -273,9 +270,7 @@ impl<E: Element> Part<'_, '_, '_, '_, E> {
             Some(Ready { moments, means })
         }
     }
-}
 
-impl<E: Element> Part<'_, '_, '_, '_, E> {
     /// The last pass over the row at a position has ended.
     ///
     /// # Safety

@@ -63,8 +63,7 @@ impl<E: Element> Quantised<'_, E> {
         // SAFETY: the caller's.
         unsafe {
             match self.statistics {
-                Some(Statistics::Centred) => s.outlined(InCache::<E, Centred>::new(x, form)),
-                Some(Statistics::Uncentred) => s.outlined(InCache::<E, Uncentred>::new(x, form)),
+                Some(statistics) => statistics.in_cache(s, x, form),
                 None => Some(Moments { rstd: E::Acc::from_f64(1.0), ..Moments::none() }),
             }
         }

@@ -333,7 +333,7 @@ pub(crate) struct Growing<T> {
 /// Where sums stand. (As large as a pointer, because a copy of a smaller one beside some has to wait for it.)
 #[derive(Debug, Clone, Copy)]
 #[repr(usize)]
-pub(crate) enum Start {
+pub(super) enum Start {
     /// They start at +0, whatever their memory holds,
     Zero,
     /// or go on from what it holds.

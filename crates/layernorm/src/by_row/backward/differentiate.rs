@@ -32,9 +32,7 @@ impl<E: Element> Pointers<E> {
             }
         }
     }
-}
 
-impl<E: Element> Pointers<E> {
     /// Write number `index` of dx, given the part of it that goes through the norm.
     ///
     /// # Safety
