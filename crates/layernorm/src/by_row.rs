@@ -253,32 +253,49 @@ pub(crate) unsafe fn store<T: Real, S: Vector<T>>(s: S, to: *mut T, at: usize, c
     unsafe { if count == S::WIDTH { s.store(to.add(at), v) } else { s.store_first(to.add(at), v, count) } }
 }
 
+/// The numbers of a row, in memory or not yet.
+trait Numbers<T: Real, S: Vector<T>> {
+    /// `count` numbers from `at` on; +0 in the other lanes.
+    ///
+    /// # Safety
+    /// The row has these numbers, `count <= S::WIDTH`.
+    unsafe fn get(&self, s: S, at: usize, count: usize) -> S::V;
+}
+
+impl<E: Element, S: Memory<E>> Numbers<E::Acc, S> for Place<E> {
+    #[inline(always)]
+    unsafe fn get(&self, s: S, at: usize, count: usize) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { self.load(s, at, count) }
+    }
+}
+
 /// The numbers of a row: their sum.
-struct Sum<E>(Place<E>);
+struct Sum<N>(N);
 
 /// The numbers of a row: the sum of their squares.
-struct Squares<E>(Place<E>);
+struct Squares<N>(N);
 
 /// What is left of a row without `m`: its sum, and the sum of its squares.
 pub(crate) struct Deviations<E, V>(pub(crate) Place<E>, pub(crate) V);
 
-impl<E: Element, S: Memory<E>> Terms<E::Acc, S> for Sum<E> {
+impl<T: Real, S: Vector<T>, N: Numbers<T, S>> Terms<T, S> for Sum<N> {
     const SUMS: usize = 1;
 
     #[inline(always)]
     unsafe fn add(&self, s: S, at: usize, count: usize, [sum, unused]: [S::V; 2]) -> [S::V; 2] {
         // SAFETY: the caller's: the row has these positions. The other lanes get +0.
-        [s.add(sum, unsafe { self.0.load(s, at, count) }), unused]
+        [s.add(sum, unsafe { self.0.get(s, at, count) }), unused]
     }
 }
 
-impl<E: Element, S: Memory<E>> Terms<E::Acc, S> for Squares<E> {
+impl<T: Real, S: Vector<T>, N: Numbers<T, S>> Terms<T, S> for Squares<N> {
     const SUMS: usize = 1;
 
     #[inline(always)]
     unsafe fn add(&self, s: S, at: usize, count: usize, [sum, unused]: [S::V; 2]) -> [S::V; 2] {
         // SAFETY: the caller's: the row has these positions. The other lanes get +0.
-        let x = unsafe { self.0.load(s, at, count) };
+        let x = unsafe { self.0.get(s, at, count) };
         [s.fma(x, x, sum), unused]
     }
 }
@@ -341,25 +358,46 @@ where
     K: Kind,
     B: Beside<E::Acc, S>,
 {
-    let (n, count) = (form.used, E::Acc::from_count(form.count));
-    let zero = E::Acc::from_f64(0.0);
+    let n = form.used;
     let mut beside = Spread { work: beside, evenly: n * size_of::<E>() > LONG };
-    if !K::CENTRED {
-        let mut beside = (&mut beside, Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]));
-        // SAFETY: the caller's.
-        let [squares, _] = unsafe { sums(s, n, &Squares(x), &mut beside) };
-        let [rstd, along] = form.reciprocal(squares.div(count))?;
-        return Some(Moments { m: zero, c: zero, rstd, along });
-    }
-    // The pass before this one, over the row before, asked for this row; so will the next one for the next row.
     // SAFETY: the caller's.
-    let [sum, _] = unsafe { sums(s, n, &Sum(x), &mut Resting::<B>(PhantomData)) };
-    let mut m = sum.div(count);
-    let mut beside = (&mut beside, Prefetch::<E, 1>::new([x.bytes_on(AHEAD.max(n * size_of::<E>()))]));
+    unsafe {
+        if K::CENTRED {
+            // The pass before this one, over the row before, asked for this row; so will the next one for the next row.
+            let [sum, _] = sums(s, n, &Sum(x), &mut Resting::<B>(PhantomData));
+            let ahead = x.bytes_on(AHEAD.max(n * size_of::<E>()));
+            centred(s, sum, x, form, &mut (&mut beside, Prefetch::<E, 1>::new([ahead])))
+        } else {
+            let mut beside = (&mut beside, Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]));
+            let [squares, _] = sums(s, n, &Squares(x), &mut beside);
+            uncentred(squares, form)
+        }
+    }
+}
+
+/// Those of layer norm, given the sum of the row.
+///
+/// # Safety
+/// As [`statistics`].
+#[inline(always)]
+unsafe fn centred<E, S, B>(
+    s: S,
+    sum: E::Acc,
+    x: Place<E>,
+    form: &Form<E::Acc>,
+    beside: &mut B,
+) -> Option<Moments<E::Acc>>
+where
+    E: Element,
+    S: Memory<E>,
+    B: Beside<E::Acc, S>,
+{
+    let zero = E::Acc::from_f64(0.0);
+    let mut m = sum.div(E::Acc::from_count(form.count));
     let mut repeated = false;
     let (c, mut var) = loop {
         // SAFETY: the caller's.
-        let (c, var) = unsafe { deviations(s, x, form, m, &mut beside) };
+        let (c, var) = unsafe { deviations(s, x, form, m, beside) };
         if repeated || var.partial_cmp(&c.mul(c)) != Some(Ordering::Less) {
             break (c, var);
         }
@@ -371,6 +409,14 @@ where
     }
     let [rstd, along] = form.reciprocal(var)?;
     Some(Moments { m, c, rstd, along })
+}
+
+/// Those of RMS norm, given the sum of the row's squares.
+#[inline(always)]
+fn uncentred<T: Real>(squares: T, form: &Form<T>) -> Option<Moments<T>> {
+    let zero = T::from_f64(0.0);
+    let [rstd, along] = form.reciprocal(squares.div(T::from_count(form.count)))?;
+    Some(Moments { m: zero, c: zero, rstd, along })
 }
 
 /// The [`statistics`] of a row in cache, by themselves: a sum by itself takes several blocks at once.

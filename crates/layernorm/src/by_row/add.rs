@@ -58,76 +58,62 @@ impl<E: Element> Add<'_, E> {
     }
 }
 
-/// An [`AddOfRow`] by itself.
-pub(super) struct Whole<E: Element> {
-    add: AddOfRow<E>,
-    n: usize,
-}
-
-impl<E: Element, S: Memory<E>> Work<S> for Whole<E> {
-    type Output = Place<E>;
-
-    #[inline(always)]
-    fn run(self, s: S) -> Place<E> {
-        // SAFETY: that of `whole`.
-        unsafe { self.add.run(s, self.n, &mut Nothing) }
-    }
-}
-
 impl<E: Element> AddOfRow<E> {
-    /// All of it, by itself.
-    ///
-    /// # Safety
-    /// As [`AddOfRow::run`].
-    pub(super) unsafe fn whole(self, n: usize) -> Whole<E> {
-        Whole { add: self, n }
+    /// Where the row is, when it is added up.
+    #[inline(always)]
+    pub(super) fn sum(&self) -> Place<E> {
+        self.out.as_place()
     }
 
-    /// Adds up the row's `n` numbers, and does `beside` meanwhile. Gives where the row is.
+    /// Adds up the row, and takes its statistics of what it stores, as [`statistics`] does of a row that is there.
     ///
     /// # Safety
-    /// The row is as it was, and what `beside` wants.
+    /// The row has the numbers that `form` uses, which are all, and is as it was; and what `beside` wants.
     #[inline(always)]
-    pub(super) unsafe fn run<S, B>(self, s: S, n: usize, beside: &mut B) -> Place<E>
+    pub(super) unsafe fn statistics<S, K, B>(
+        self,
+        s: S,
+        form: &Form<E::Acc>,
+        beside: &mut B,
+    ) -> Option<Moments<E::Acc>>
     where
         S: Memory<E>,
+        K: Kind,
         B: Beside<E::Acc, S>,
     {
-        let read = [self.branch.bytes_on(AHEAD), self.residual.bytes_on(AHEAD)];
-        let mut beside = (beside, Prefetch::<E, 2>::new(read));
-        let mut at = 0;
-        // SAFETY: as far as the row goes.
+        let n = form.used;
+        // Nothing asks for the memory ahead: with as many streams of it the processor's own prefetching is better.
+        // SAFETY: the caller's. Each position is added up once, and then read.
         unsafe {
-            while n - at >= E::Acc::LANES {
-                let steps = (n - at).min(E::Acc::BLOCK) / E::Acc::LANES;
-                for _ in 0..steps {
-                    for _ in 0..E::Acc::LANES / S::WIDTH {
-                        self.numbers(s, at, S::WIDTH);
-                        at += S::WIDTH;
-                    }
-                    beside.step(s);
-                }
-                beside.after(s, steps);
+            let [sum, _] = if K::CENTRED {
+                sums(s, n, &Sum(self), beside)
+            } else {
+                sums(s, n, &Squares(self), beside)
+            };
+            if let Some(to) = self.rounded {
+                s.outlined(Multiply { of: self.sum(), factor: None, to, n });
             }
-            while at < n {
-                let count = S::WIDTH.min(n - at);
-                self.numbers(s, at, count);
-                at += count;
-            }
+            if K::CENTRED { centred(s, sum, self.sum(), form, &mut Nothing) } else { uncentred(sum, form) }
         }
-        let sum = self.out.as_place();
-        if let Some(to) = self.rounded {
-            s.outlined(Multiply { of: sum, factor: None, to, n });
-        }
-        sum
     }
 
-    /// `count` numbers from `at` on.
+    /// Adds up the row's `n` numbers.
     ///
     /// # Safety
-    /// The row has these numbers, `count <= S::WIDTH`.
+    /// The row is as it was.
     #[inline(always)]
-    unsafe fn numbers<S: Memory<E>>(&self, s: S, at: usize, count: usize) {
+    pub(super) unsafe fn run<S: Memory<E>>(self, s: S, n: usize) {
+        for at in (0..n).step_by(S::WIDTH) {
+            // SAFETY: as far as the row goes.
+            unsafe { self.get(s, at, S::WIDTH.min(n - at)) };
+        }
+    }
+}
+
+/// Added up, stored, and given as stored: each number once.
+impl<E: Element, S: Memory<E>> Numbers<E::Acc, S> for AddOfRow<E> {
+    #[inline(always)]
+    unsafe fn get(&self, s: S, at: usize, count: usize) -> S::V {
         // SAFETY: the caller's.
         unsafe {
             let mut branch = self.branch.load(s, at, count);
@@ -135,12 +121,41 @@ impl<E: Element> AddOfRow<E> {
                 branch = s.add(branch, bias.load(s, at, count));
             }
             let residual = self.residual.load(s, at, count);
-            let sum = match self.factor {
+            let mut sum = match self.factor {
                 None => s.add(branch, residual),
                 Some(factor) => s.fma(factor.load(s, at, count), branch, residual),
             };
+            if E::NARROW && !self.out.is_wide() {
+                sum = Memory::<E>::rounded(s, sum);
+            }
             self.out.store(s, at, count, sum, false);
+            sum
         }
+    }
+}
+
+/// An [`AddOfRow`] and its statistics, by itself.
+pub(super) struct ByItself<'a, E: Element, K> {
+    add: AddOfRow<E>,
+    form: &'a Form<E::Acc>,
+    kind: PhantomData<K>,
+}
+
+impl<'a, E: Element, K: Kind> ByItself<'a, E, K> {
+    /// # Safety
+    /// As [`AddOfRow::statistics`].
+    pub(super) unsafe fn new(add: AddOfRow<E>, form: &'a Form<E::Acc>) -> Self {
+        Self { add, form, kind: PhantomData }
+    }
+}
+
+impl<E: Element, S: Memory<E>, K: Kind> Work<S> for ByItself<'_, E, K> {
+    type Output = Option<Moments<E::Acc>>;
+
+    #[inline(always)]
+    fn run(self, s: S) -> Self::Output {
+        // SAFETY: that of `new`.
+        unsafe { self.add.statistics::<S, K, _>(s, self.form, &mut Nothing) }
     }
 }
 

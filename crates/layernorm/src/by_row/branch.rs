@@ -50,9 +50,7 @@ impl<E: Element> Body<E> for Part<'_, '_, E> {
             // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
             unsafe {
                 match self.call.work {
-                    OfRow::Add(add) => {
-                        add.of_row(row, None).run(s, n, &mut Nothing);
-                    }
+                    OfRow::Add(add) => add.of_row(row, None).run(s, n),
                     OfRow::Multiply { of, factor, to } => {
                         let (of, factor) = (of.row(row), Some(factor.row(row)));
                         s.outlined(Multiply { of, factor, to: PlaceMut::own(to.row(row)), n });

@@ -2,7 +2,7 @@
 
 mod together;
 
-use super::add::Add;
+use super::add::{self, Add};
 use super::last_pass::{ByItself, LastPass, Write, by_itself};
 use super::seam::Seam;
 use super::*;
@@ -167,22 +167,24 @@ impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, E, K> 
             let mut write = LastPass::none(call.normalise::<S, K, _, _>(s, places, numbers, Moments::none()));
             for row in rows {
                 let mut x = call.x.row(row);
-                if let Some(add) = &call.add {
+                let fast = if let Some(add) = &call.add {
                     // Two rows of memory in turn: the last pass over the row before may still read its own.
                     let wide = add.unrounded.map(|of| of.memory.row(2 * part + row % 2));
                     let add = add.of_row(row, wide);
-                    x = if STREAMS { add.run(s, n, &mut write) } else { s.outlined(add.whole(n)) };
-                }
-                let fast = if STREAMS && call.add.is_none() {
-                    let fast = statistics::<E, S, K, _>(s, x, form, &mut write);
-                    write.finish(s);
-                    fast
+                    x = add.sum();
+                    if STREAMS {
+                        add.statistics::<S, K, _>(s, form, &mut write)
+                    } else {
+                        s.outlined(add::ByItself::<E, K>::new(add, form))
+                    }
                 } else if STREAMS {
-                    write.finish(s);
-                    s.outlined(InCache::<E, K>::new(x, form))
+                    statistics::<E, S, K, _>(s, x, form, &mut write)
                 } else {
                     statistics::<E, S, K, _>(s, x, form, &mut Nothing)
                 };
+                if STREAMS {
+                    write.finish(s);
+                }
                 let y = call.y.row(row);
                 let moments = fast.unwrap_or_else(|| wide::forward(K::STATISTICS, call, row, x, y));
                 if let Some(saved) = call.saved {
