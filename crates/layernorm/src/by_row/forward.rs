@@ -173,7 +173,7 @@ impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, E, K> 
                     let add = add.of_row(row, wide);
                     x = add.sum();
                     if STREAMS {
-                        add.statistics::<S, K, _>(s, form, &mut write)
+                        add.statistics::<S, K, _>(s, form, &mut (&mut write, add.ahead(n)))
                     } else {
                         s.outlined(add::ByItself::<E, K>::new(add, form))
                     }
