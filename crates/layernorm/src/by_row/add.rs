@@ -65,8 +65,8 @@ impl<E: Element> AddOfRow<E> {
         self.out.as_place()
     }
 
-    /// Asks for the memory of long rows ahead. That of short ones the processor finds better by itself: asked for what it
-    /// has, rows of 64 numbers take a third more time.
+    /// Asks for the memory of long rows ahead. That of short ones the processor finds better by itself: where it is asked
+    /// for, rows of 64 numbers take a third more time.
     #[inline(always)]
     pub(super) fn ahead(&self, n: usize) -> Prefetch<E, 2> {
         let bytes = if n * size_of::<E>() > LONG { AHEAD } else { 0 };
