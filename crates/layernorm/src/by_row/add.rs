@@ -92,11 +92,8 @@ impl<E: Element> AddOfRow<E> {
         let n = form.used;
         // SAFETY: the caller's. Each position is added up once, and then read.
         unsafe {
-            let [sum, _] = if K::CENTRED {
-                sums(s, n, &Sum(self), beside)
-            } else {
-                sums(s, n, &Squares(self), beside)
-            };
+            let [sum, _] =
+                if K::CENTRED { sums(s, n, &Sum(self), beside) } else { sums(s, n, &Squares(self), beside) };
             if let Some(to) = self.rounded {
                 s.outlined(Multiply { of: self.sum(), factor: None, to, n });
             }

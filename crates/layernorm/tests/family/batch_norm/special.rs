@@ -1,8 +1,9 @@
 //! Channels out of their type's range, constant channels, NaN and infinity; empty batches.
 
-use super::accuracy::errors;
-use super::problem::{Kind, Problem, Random, Which, assert_bits, assert_same, at, ways};
-use layernorm::Level;
+use super::accuracy::{errors, in_f64};
+use super::problem::{Base, Kind, Problem, Random, Which, assert_bits, assert_same, at, ways};
+use layernorm::reference::{self, Affine};
+use layernorm::{Convention, Level, RunningStats, Stats, Training, Workspace, batch_norm_train};
 
 /// Scale channels to all ends of the range.
 fn scale<E: Kind>(of: &mut Problem<E>, factors: &[f64]) {
@@ -38,6 +39,49 @@ fn channels_at_the_ends_of_the_range_stay_within_the_bounds() {
                         &expected,
                     );
                 }
+            }
+        }
+    }
+}
+
+/// What is kept of them: for the backward pass, which takes its own, this is not seen in any gradient.
+#[test]
+#[cfg_attr(miri, ignore = "it compares numbers, and takes no way that the others do not take")]
+fn statistics_at_the_ends_of_the_range_are_kept() {
+    let mut random = Random(10);
+    for (last, shape) in [false, true].into_iter().flat_map(|last| [(last, [19, 23, 5]), (last, [3, 17, 70])])
+    {
+        let mut problem = Problem::<f32>::new(last, shape, &mut random);
+        problem.eps = 0.0;
+        problem.x = random.normals(problem.x.len());
+        problem.x.iter_mut().for_each(|x| *x += 3.0);
+        scale(&mut problem, &[1.0, 1e-30, 1e30, 1e37, 1e-37, 1e17]);
+        let (of_all, [x, ..]) = in_f64(&problem);
+        let exact = reference::batch_norm_train(&x, of_all, Affine::NONE, 0.0);
+        let unbiased = exact.count as f64 / (exact.count - 1) as f64;
+        for level in Level::available() {
+            let mut running = RunningStats::<f32>::new(problem.channels);
+            let (mut saved, mut workspace) = (Stats::new(problem.channels), Workspace::new());
+            let training = Training {
+                running: Some(running.as_mut(Convention::PyTorch { momentum: Some(1.0) })),
+                ..Training::new(saved.as_mut(), &mut workspace)
+            };
+            let mut y = problem.x.clone();
+            let (x, to) = (problem.view(&problem.x), problem.view_mut(&mut y));
+            batch_norm_train(x, problem.params(), to, training, at(level).run).unwrap();
+            for k in 0..problem.channels {
+                let near = |what: &str, got: f64, exact: f64, measure: f64| {
+                    // Of numbers too large for f32, infinity, and of too small ones what is left.
+                    let same = got == f64::from(exact as f32) && (exact as f32).is_infinite();
+                    let within = (got - exact).abs() <= 8.0 * f32::U * measure + 2f64.powi(-149);
+                    assert!(same || within, "{what} of {k}: {got} for {exact}, {level}, last {last}");
+                };
+                let (mean, var) = (exact.mean[k], exact.var[k]);
+                let spread = mean.abs().max(var.sqrt());
+                near("mean", f64::from(saved.m[k]) + f64::from(saved.c[k]), mean, spread);
+                near("rstd", f64::from(saved.rstd[k]), exact.rstd[k], exact.rstd[k]);
+                near("running mean", f64::from(running.mean[k]), mean, spread);
+                near("running var", f64::from(running.var[k]), var * unbiased, var * unbiased);
             }
         }
     }
