@@ -126,15 +126,13 @@ impl<E: Element, S: Memory<E>> Numbers<E::Acc, S> for AddOfRow<E> {
                 branch = s.add(branch, bias.load(s, at, count));
             }
             let residual = self.residual.load(s, at, count);
-            let mut sum = match self.factor {
+            let sum = match self.factor {
                 None => s.add(branch, residual),
                 Some(factor) => s.fma(factor.load(s, at, count), branch, residual),
             };
-            if E::NARROW && !self.out.is_wide() {
-                sum = Memory::<E>::rounded(s, sum);
-            }
             self.out.store(s, at, count, sum, false);
-            sum
+            // Of the unrounded sum, as the store is: so one rounding serves both, and none is left where this is not read.
+            if E::NARROW && !self.out.is_wide() { Memory::<E>::rounded(s, sum) } else { sum }
         }
     }
 }
