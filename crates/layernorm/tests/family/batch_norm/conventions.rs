@@ -4,9 +4,9 @@ use super::accuracy::{in_f64, place};
 use super::problem::{Base, Kind, Problem, Random, at};
 use layernorm::reference::{self, Affine};
 use layernorm::{
-    BatchGradients, Convention, Level, ParamGradients, RunningRef, RunningStats, Stats, Training, Workspace,
-    batch_norm_eval, batch_norm_eval_backward, batch_norm_eval_backward_in_place, batch_norm_eval_in_place,
-    batch_norm_fold, batch_norm_folded, batch_norm_train,
+    BatchGradients, Convention, Level, ParamGradients, RunningRef, RunningStats, Workspace, batch_norm_eval,
+    batch_norm_eval_backward, batch_norm_eval_backward_in_place, batch_norm_eval_in_place, batch_norm_fold,
+    batch_norm_folded,
 };
 
 fn pairs() -> Vec<(Convention, reference::Convention)> {
@@ -41,15 +41,7 @@ fn running_statistics_move_as_the_frameworks_move_them() {
             for _ in 0..4 {
                 let mut problem = Problem::<f32>::new(last, [6, 5, 3], &mut random);
                 problem.x.iter_mut().for_each(|x| *x += 2.0);
-                let (mut saved, mut workspace) = (Stats::new(5), Workspace::new());
-                let mut y = problem.x.clone();
-                let training = Training {
-                    running: Some(running.as_mut(ours)),
-                    ..Training::new(saved.as_mut(), &mut workspace)
-                };
-                let run = at(Level::best()).run;
-                let (x, to) = (problem.view(&problem.x), problem.view_mut(&mut y));
-                batch_norm_train(x, problem.params(), to, training, run).unwrap();
+                problem.train(running.as_mut(ours), Level::best());
                 let (shape, [x, ..]) = in_f64(&problem);
                 let batch = reference::batch_norm_train(&x, shape, Affine::NONE, problem.eps);
                 expected.update(&batch, its);

@@ -3,8 +3,8 @@
 use half::{bf16, f16};
 use layernorm::{
     Batch, BatchGradients, BatchMut, Element, Error, Level, ParamGradients, Params, Reducer, Rows, RowsMut,
-    Run, Stats, Threads, Trained, Training, Valid, Workspace, batch_norm_train, batch_norm_train_backward,
-    batch_norm_train_backward_in_place, batch_norm_train_in_place,
+    Run, RunningMut, Stats, Threads, Trained, Training, Valid, Workspace, batch_norm_train,
+    batch_norm_train_backward, batch_norm_train_backward_in_place, batch_norm_train_in_place,
 };
 use std::fmt::Debug;
 
@@ -275,6 +275,16 @@ impl<E: Kind> Problem<E> {
 
     pub(crate) fn view_mut<'a>(&self, numbers: &'a mut [E]) -> BatchMut<'a, E> {
         self.batch_mut(numbers, 0)
+    }
+
+    /// A forward pass that moves running statistics; gives those of the batch.
+    pub(crate) fn train(&self, running: RunningMut<'_, E::Acc>, level: Level) -> Stats<E::Acc> {
+        let (mut saved, mut workspace) = (Stats::new(self.channels), Workspace::new());
+        let training = Training { running: Some(running), ..Training::new(saved.as_mut(), &mut workspace) };
+        let mut y = self.x.clone();
+        batch_norm_train(self.view(&self.x), self.params(), self.view_mut(&mut y), training, at(level).run)
+            .unwrap();
+        saved
     }
 
     pub(crate) fn run(&self, how: How<'_>) -> Results<E> {

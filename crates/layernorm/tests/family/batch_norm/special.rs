@@ -3,7 +3,7 @@
 use super::accuracy::{errors, in_f64};
 use super::problem::{Base, Kind, Problem, Random, Which, assert_bits, assert_same, at, ways};
 use layernorm::reference::{self, Affine};
-use layernorm::{Convention, Level, RunningStats, Stats, Training, Workspace, batch_norm_train};
+use layernorm::{Convention, Level, RunningStats};
 
 /// Scale channels to all ends of the range.
 fn scale<E: Kind>(of: &mut Problem<E>, factors: &[f64]) {
@@ -61,14 +61,7 @@ fn statistics_at_the_ends_of_the_range_are_kept() {
         let unbiased = exact.count as f64 / (exact.count - 1) as f64;
         for level in Level::available() {
             let mut running = RunningStats::<f32>::new(problem.channels);
-            let (mut saved, mut workspace) = (Stats::new(problem.channels), Workspace::new());
-            let training = Training {
-                running: Some(running.as_mut(Convention::PyTorch { momentum: Some(1.0) })),
-                ..Training::new(saved.as_mut(), &mut workspace)
-            };
-            let mut y = problem.x.clone();
-            let (x, to) = (problem.view(&problem.x), problem.view_mut(&mut y));
-            batch_norm_train(x, problem.params(), to, training, at(level).run).unwrap();
+            let saved = problem.train(running.as_mut(Convention::PyTorch { momentum: Some(1.0) }), level);
             for k in 0..problem.channels {
                 let near = |what: &str, got: f64, exact: f64, measure: f64| {
                     // Of numbers too large for f32, infinity, and of too small ones what is left.
