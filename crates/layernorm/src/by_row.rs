@@ -11,9 +11,8 @@
 //!           for each row r:  write dx[r], add to dweight, dbias   beside  projections(x[r + 1], dy[r + 1])
 //! ```
 //!
-//! One body serves both kinds of statistics: [`Centred`] (layer norm) and [`Uncentred`] (RMS norm, where
-//! m = c = 0 and the same formulas drop the mean exactly, zero signs included). Forward it is compiled for each, because
-//! RMS norm has a pass less; backward once, for what the mean costs there is less than a second function of that size.
+//! One body, compiled once, serves both kinds of [`Statistics`]: those of RMS norm are a pass less, and then m = c = 0, with
+//! which the same formulas drop the mean exactly, zero signs included.
 
 pub(crate) mod add;
 pub(crate) mod backward;
@@ -48,34 +47,12 @@ const AHEAD: usize = 8192;
 const LONG: usize = 8192;
 
 /// Which statistics a norm takes of a row.
-pub(crate) trait Kind: Copy + Send + Sync {
-    /// As a value.
-    const STATISTICS: Statistics;
-    /// Is the mean subtracted?
-    const CENTRED: bool = matches!(Self::STATISTICS, Statistics::Centred);
-}
-
-/// Which [`Kind`], as a value.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Statistics {
+    /// Mean and variance: layer norm.
     Centred,
+    /// Mean square: RMS norm.
     Uncentred,
-}
-
-/// Mean and variance.
-#[derive(Clone, Copy)]
-pub(crate) struct Centred;
-
-/// Mean square.
-#[derive(Clone, Copy)]
-pub(crate) struct Uncentred;
-
-impl Kind for Centred {
-    const STATISTICS: Statistics = Statistics::Centred;
-}
-
-impl Kind for Uncentred {
-    const STATISTICS: Statistics = Statistics::Uncentred;
 }
 
 /// The statistics of a row: x_hat = fma(x - m, rstd, -(c rstd)).
@@ -161,31 +138,30 @@ impl<'a, T: Real> Columns<Target<'a, T>> {
 
 /// x_hat in registers.
 #[derive(Clone, Copy)]
-pub(crate) struct Standardise<V, K> {
+pub(crate) struct Standardise<V> {
     m: V,
     pub(crate) rstd: V,
     shift: V,
-    kind: PhantomData<K>,
 }
 
-impl<V: Copy, K: Kind> Standardise<V, K> {
+impl<V: Copy> Standardise<V> {
     #[inline(always)]
     fn new<T: Real, S: Vector<T, V = V>>(s: S, of: Moments<T>) -> Self {
         let shift = of.c.mul(of.rstd).neg();
-        Self { m: s.splat(of.m), rstd: s.splat(of.rstd), shift: s.splat(shift), kind: PhantomData }
+        Self { m: s.splat(of.m), rstd: s.splat(of.rstd), shift: s.splat(shift) }
     }
 
     /// Of m, c and rstd in registers, each lane by itself.
     #[inline(always)]
     pub(crate) fn of_lanes<T: Real, S: Vector<T, V = V>>(s: S, [m, c, rstd]: [V; 3]) -> Self {
         let shift = s.fnma(c, rstd, s.splat(T::from_f64(-0.0)));
-        Self { m, rstd, shift, kind: PhantomData }
+        Self { m, rstd, shift }
     }
 
     #[inline(always)]
     pub(crate) fn apply<T: Real, S: Vector<T, V = V>>(self, s: S, x: V) -> V {
-        let deviation = if K::CENTRED { s.sub(x, self.m) } else { x };
-        s.fma(deviation, self.rstd, self.shift)
+        // Without a mean, m is +0, and x - 0 is x.
+        s.fma(s.sub(x, self.m), self.rstd, self.shift)
     }
 }
 
@@ -270,33 +246,23 @@ impl<E: Element, S: Memory<E>> Numbers<E::Acc, S> for Place<E> {
     }
 }
 
-/// The numbers of a row: their sum.
-struct Sum<N>(N);
-
-/// The numbers of a row: the sum of their squares.
-struct Squares<N>(N);
+/// The numbers of a row, or their squares.
+struct Summed<N> {
+    numbers: N,
+    squared: bool,
+}
 
 /// What is left of a row without `m`: its sum, and the sum of its squares.
 pub(crate) struct Deviations<E, V>(pub(crate) Place<E>, pub(crate) V);
 
-impl<T: Real, S: Vector<T>, N: Numbers<T, S>> Terms<T, S> for Sum<N> {
+impl<T: Real, S: Vector<T>, N: Numbers<T, S>> Terms<T, S> for Summed<N> {
     const SUMS: usize = 1;
 
     #[inline(always)]
     unsafe fn add(&self, s: S, at: usize, count: usize, [sum, unused]: [S::V; 2]) -> [S::V; 2] {
         // SAFETY: the caller's: the row has these positions. The other lanes get +0.
-        [s.add(sum, unsafe { self.0.get(s, at, count) }), unused]
-    }
-}
-
-impl<T: Real, S: Vector<T>, N: Numbers<T, S>> Terms<T, S> for Squares<N> {
-    const SUMS: usize = 1;
-
-    #[inline(always)]
-    unsafe fn add(&self, s: S, at: usize, count: usize, [sum, unused]: [S::V; 2]) -> [S::V; 2] {
-        // SAFETY: the caller's: the row has these positions. The other lanes get +0.
-        let x = unsafe { self.0.get(s, at, count) };
-        [s.fma(x, x, sum), unused]
+        let x = unsafe { self.numbers.get(s, at, count) };
+        [if self.squared { s.fma(x, x, sum) } else { s.add(sum, x) }, unused]
     }
 }
 
@@ -340,45 +306,95 @@ impl<E: Element, S: Memory<E>, const ARRAYS: usize> Beside<E::Acc, S> for Prefet
     }
 }
 
-/// The statistics of a row; `None` if they need more range than its type has (see [`crate::wide`]).
-/// `beside` is other work to do meanwhile.
-///
-/// # Safety
-/// `x` has the numbers that `form` uses, and what `beside` wants.
-#[inline(always)]
-unsafe fn statistics<E, S, K, B>(
-    s: S,
-    x: Place<E>,
-    form: &Form<E::Acc>,
-    beside: &mut B,
-) -> Option<Moments<E::Acc>>
-where
-    E: Element,
-    S: Memory<E>,
-    K: Kind,
-    B: Beside<E::Acc, S>,
-{
-    let n = form.used;
-    let mut beside = Spread { work: beside, evenly: n * size_of::<E>() > LONG };
-    // SAFETY: the caller's.
-    unsafe {
-        if K::CENTRED {
-            // The pass before this one, over the row before, asked for this row; so will the next one for the next row.
-            let [sum, _] = sums(s, n, &Sum(x), &mut Resting::<B>(PhantomData));
-            let ahead = x.bytes_on(AHEAD.max(n * size_of::<E>()));
-            centred(s, sum, x, form, &mut (&mut beside, Prefetch::<E, 1>::new([ahead])))
-        } else {
-            let mut beside = (&mut beside, Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]));
-            let [squares, _] = sums(s, n, &Squares(x), &mut beside);
-            uncentred(squares, form)
+impl Statistics {
+    /// The first pass over a row: the sum that [`Statistics::from_sum`] wants. `beside` is other work to do meanwhile.
+    ///
+    /// # Safety
+    /// `x` has the numbers that `form` uses, and what `beside` wants.
+    #[inline(always)]
+    unsafe fn sum<E, S, B>(self, s: S, x: Place<E>, form: &Form<E::Acc>, beside: &mut B) -> E::Acc
+    where
+        E: Element,
+        S: Memory<E>,
+        B: Beside<E::Acc, S>,
+    {
+        let terms = self.summed(x);
+        // SAFETY: the caller's.
+        unsafe {
+            let [sum, _] = if B::STREAMS && self == Self::Centred {
+                // The pass before this one, over the row before, asked for this row; so will the next one for the next row.
+                sums(s, form.used, &terms, &mut Resting::<B>(PhantomData))
+            } else {
+                let ahead = Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]);
+                sums(s, form.used, &terms, &mut (&mut spread(beside, form.used * size_of::<E>()), ahead))
+            };
+            sum
         }
     }
+
+    /// What the first pass sums.
+    #[inline(always)]
+    fn summed<N>(self, numbers: N) -> Summed<N> {
+        Summed { numbers, squared: self == Self::Uncentred }
+    }
+
+    /// The statistics of a row, given the sum of its numbers, or of their squares; `None` if they need more range than its
+    /// type has (see [`crate::wide`]). `beside` is other work to do meanwhile.
+    ///
+    /// # Safety
+    /// As [`Statistics::sum`].
+    #[inline(always)]
+    unsafe fn from_sum<E, S, B>(
+        self,
+        s: S,
+        sum: E::Acc,
+        x: Place<E>,
+        form: &Form<E::Acc>,
+        beside: &mut B,
+    ) -> Option<Moments<E::Acc>>
+    where
+        E: Element,
+        S: Memory<E>,
+        B: Beside<E::Acc, S>,
+    {
+        // SAFETY: the caller's.
+        unsafe {
+            match self {
+                Self::Centred if B::STREAMS => {
+                    let bytes = form.used * size_of::<E>();
+                    let ahead = Prefetch::<E, 1>::new([x.bytes_on(AHEAD.max(bytes))]);
+                    centred(s, sum, x, form, &mut (&mut spread(beside, bytes), ahead))
+                }
+                Self::Centred => centred(s, sum, x, form, &mut Nothing),
+                Self::Uncentred => uncentred(sum, form),
+            }
+        }
+    }
+
+    /// Both passes over a row in cache, by themselves: a sum by itself takes several blocks at once.
+    ///
+    /// # Safety
+    /// As [`Statistics::sum`].
+    #[inline(always)]
+    unsafe fn in_cache<E, S>(self, s: S, x: Place<E>, form: &Form<E::Acc>) -> Option<Moments<E::Acc>>
+    where
+        E: Element,
+        S: Memory<E>,
+    {
+        s.outlined(InCache { statistics: self, sum: None, x, form })
+    }
+}
+
+/// A work beside a pass over a row of so many bytes.
+#[inline(always)]
+fn spread<B>(work: &mut B, bytes: usize) -> Spread<'_, B> {
+    Spread { work, evenly: bytes > LONG }
 }
 
 /// Those of layer norm, given the sum of the row.
 ///
 /// # Safety
-/// As [`statistics`].
+/// As [`Statistics::sum`].
 #[inline(always)]
 unsafe fn centred<E, S, B>(
     s: S,
@@ -419,56 +435,35 @@ fn uncentred<T: Real>(squares: T, form: &Form<T>) -> Option<Moments<T>> {
     Some(Moments { m: zero, c: zero, rstd, along })
 }
 
-/// The [`statistics`] of a row in cache, by themselves: a sum by itself takes several blocks at once.
-struct InCache<'a, E: Element, K> {
+/// [`Statistics::in_cache`], out of line; without the first pass, given its sum.
+struct InCache<'a, E: Element> {
+    statistics: Statistics,
+    sum: Option<E::Acc>,
     x: Place<E>,
     form: &'a Form<E::Acc>,
-    kind: PhantomData<K>,
 }
 
-impl<'a, E: Element, K: Kind> InCache<'a, E, K> {
-    /// # Safety
-    /// As [`statistics`].
-    unsafe fn new(x: Place<E>, form: &'a Form<E::Acc>) -> Self {
-        Self { x, form, kind: PhantomData }
-    }
-}
-
-impl Statistics {
-    /// The [`statistics`] of this kind, as [`InCache`] takes them.
-    ///
-    /// # Safety
-    /// As [`statistics`].
-    #[inline(always)]
-    unsafe fn in_cache<E, S>(self, s: S, x: Place<E>, form: &Form<E::Acc>) -> Option<Moments<E::Acc>>
-    where
-        E: Element,
-        S: Memory<E>,
-    {
-        // SAFETY: the caller's.
-        unsafe {
-            match self {
-                Self::Centred => s.outlined(InCache::<E, Centred>::new(x, form)),
-                Self::Uncentred => s.outlined(InCache::<E, Uncentred>::new(x, form)),
-            }
-        }
-    }
-}
-
-impl<E: Element, S: Memory<E>, K: Kind> Work<S> for InCache<'_, E, K> {
+impl<E: Element, S: Memory<E>> Work<S> for InCache<'_, E> {
     type Output = Option<Moments<E::Acc>>;
 
     #[inline(always)]
     fn run(self, s: S) -> Self::Output {
-        // SAFETY: that of `new`.
-        unsafe { statistics::<E, S, K, _>(s, self.x, self.form, &mut Nothing) }
+        let Self { statistics, sum, x, form } = self;
+        // SAFETY: who makes these promises what `Statistics::sum` wants.
+        unsafe {
+            let sum = match sum {
+                Some(sum) => sum,
+                None => statistics.sum(s, x, form, &mut Nothing),
+            };
+            statistics.from_sum(s, sum, x, form, &mut Nothing)
+        }
     }
 }
 
 /// mean(x - m), and the variance that follows from it and mean((x - m)^2).
 ///
 /// # Safety
-/// As [`statistics`].
+/// As [`Statistics::sum`].
 #[inline(always)]
 unsafe fn deviations<E, S, B>(
     s: S,

@@ -3,7 +3,7 @@
 use crate::activation::Activate;
 use crate::by_column::backward::Backward as BatchBackward;
 use crate::by_column::forward::{Forward as BatchForward, Keep};
-use crate::by_row::{Centred, Statistics, Uncentred, backward::Backward, forward::Forward};
+use crate::by_row::{Statistics, backward::Backward, forward::Forward};
 use crate::by_row::{branch::Branch, columns::ColumnSums, groups::Sums, quantised::Quantised};
 use crate::over::{OverBackward, OverForward, ParamSums};
 use crate::rows::{Mixed, MixedMut};
@@ -250,10 +250,7 @@ pub(crate) mod private {
 
                 #[inline(never)]
                 fn forward(call: &Forward<'_, Self>, statistics: Statistics, run: Run) -> Result<(), Error> {
-                    match statistics {
-                        Statistics::Centred => call.run_kind::<Centred>(run),
-                        Statistics::Uncentred => call.run_kind::<Uncentred>(run),
-                    }
+                    call.run_rows(statistics, run)
                 }
                 #[inline(never)]
                 fn backward(

@@ -5,7 +5,7 @@ use crate::affine::{Affine, Parameters};
 use crate::by_row::last_pass::{Write, by_itself};
 use crate::by_row::seam::Seam;
 use crate::by_row::totals::Tree;
-use crate::by_row::{Centred, Deviations, Standardise, store};
+use crate::by_row::{Deviations, Standardise, store};
 use crate::element::private::Stored;
 use crate::order::{Plainly, Terms, sums};
 use crate::real::private::Number;
@@ -249,7 +249,7 @@ impl<E: Element, S: Memory<E>, const BACKWARD: bool> Work<S> for Rows<'_, '_, E,
 struct Products<E, V> {
     x: Place<E>,
     dy: Place<E>,
-    standardise: Standardise<V, Centred>,
+    standardise: Standardise<V>,
 }
 
 impl<E: Element, V: Copy> Products<E, V> {
@@ -459,7 +459,7 @@ struct Apply<E: Element, V, const BACKWARD: bool> {
     x: Place<E>,
     dy: Place<E>,
     to: *mut E,
-    standardise: Standardise<V, Centred>,
+    standardise: Standardise<V>,
     weight: V,
     /// The bias; backward, -b.
     bias: V,

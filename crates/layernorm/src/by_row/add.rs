@@ -74,32 +74,29 @@ impl<E: Element> AddOfRow<E> {
         Prefetch::new([self.branch.bytes_on(bytes), self.residual.bytes_on(bytes)])
     }
 
-    /// Adds up the row, and takes its statistics of what it stores, as [`statistics`] does of a row that is there.
+    /// Adds up the row, as the first pass of its statistics.
     ///
     /// # Safety
     /// The row has the numbers that `form` uses, which are all, and is as it was; and what `beside` wants.
     #[inline(always)]
-    pub(super) unsafe fn statistics<S, K, B>(
+    pub(super) unsafe fn sum_for<S, B>(
         self,
         s: S,
+        statistics: Statistics,
         form: &Form<E::Acc>,
         beside: &mut B,
-    ) -> Option<Moments<E::Acc>>
+    ) -> E::Acc
     where
         S: Memory<E>,
-        K: Kind,
         B: Beside<E::Acc, S>,
     {
         let n = form.used;
         // SAFETY: the caller's. Each position is added up once, and then read.
-        unsafe {
-            let [sum, _] =
-                if K::CENTRED { sums(s, n, &Sum(self), beside) } else { sums(s, n, &Squares(self), beside) };
-            if let Some(to) = self.rounded {
-                s.outlined(Multiply { of: self.sum(), factor: None, to, n });
-            }
-            if K::CENTRED { centred(s, sum, self.sum(), form, &mut Nothing) } else { uncentred(sum, form) }
+        let [sum, _] = unsafe { sums(s, n, &statistics.summed(self), beside) };
+        if let Some(to) = self.rounded {
+            s.outlined(Multiply { of: self.sum(), factor: None, to, n });
         }
+        sum
     }
 
     /// Adds up the row's `n` numbers.
@@ -137,28 +134,20 @@ impl<E: Element, S: Memory<E>> Numbers<E::Acc, S> for AddOfRow<E> {
     }
 }
 
-/// An [`AddOfRow`] and its statistics, by itself.
-pub(super) struct ByItself<'a, E: Element, K> {
-    add: AddOfRow<E>,
-    form: &'a Form<E::Acc>,
-    kind: PhantomData<K>,
+/// [`AddOfRow::sum_for`] beside nothing, out of line.
+pub(super) struct ByItself<'a, E: Element> {
+    pub(super) add: AddOfRow<E>,
+    pub(super) statistics: Statistics,
+    pub(super) form: &'a Form<E::Acc>,
 }
 
-impl<'a, E: Element, K: Kind> ByItself<'a, E, K> {
-    /// # Safety
-    /// As [`AddOfRow::statistics`].
-    pub(super) unsafe fn new(add: AddOfRow<E>, form: &'a Form<E::Acc>) -> Self {
-        Self { add, form, kind: PhantomData }
-    }
-}
-
-impl<E: Element, S: Memory<E>, K: Kind> Work<S> for ByItself<'_, E, K> {
-    type Output = Option<Moments<E::Acc>>;
+impl<E: Element, S: Memory<E>> Work<S> for ByItself<'_, E> {
+    type Output = E::Acc;
 
     #[inline(always)]
     fn run(self, s: S) -> Self::Output {
-        // SAFETY: that of `new`.
-        unsafe { self.add.statistics::<S, K, _>(s, self.form, &mut Nothing) }
+        // SAFETY: who makes these promises what `sum_for` wants.
+        unsafe { self.add.sum_for(s, self.statistics, self.form, &mut Nothing) }
     }
 }
 

@@ -392,7 +392,7 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, '_, '_, E> {
                 }
             }
             if STREAMS {
-                write.finish(s);
+                write.leave(s);
                 seam.leave(s);
             }
             self.row_done(s, last, &mut totals);
@@ -405,7 +405,7 @@ struct Projections<E: Element, P, V> {
     x: Place<E>,
     dy: Place<E>,
     weight: P,
-    standardise: Standardise<V, Centred>,
+    standardise: Standardise<V>,
 }
 
 impl<E: Element, P: Parameters<E>, S: Memory<E>> Terms<E::Acc, S> for Projections<E, P, S::V> {

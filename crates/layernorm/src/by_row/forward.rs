@@ -76,7 +76,7 @@ impl<'a, E: Element> Forward<'a, E> {
         E::forward(&self, statistics, run)
     }
 
-    pub(crate) fn run_kind<K: Kind>(&self, run: Run) -> Result<(), Error> {
+    pub(crate) fn run_rows(&self, statistics: Statistics, run: Run) -> Result<(), Error> {
         let level = run.level()?;
         let Shape { features, .. } = self.shape;
         let rows = self.shape.rows;
@@ -88,7 +88,7 @@ impl<'a, E: Element> Forward<'a, E> {
         let parts = unrounded.map_or(parts, |unrounded| unrounded.parts.min(parts));
         threads::for_each(parts, |part| {
             let rows = threads::share(part, parts, rows);
-            dispatch(level, Part { call: self, part, rows, kind: PhantomData::<K> });
+            dispatch(level, Part { call: self, part, rows, statistics });
         });
         Ok(())
     }
@@ -99,27 +99,27 @@ impl<'a, E: Element> Forward<'a, E> {
 
     /// The last pass over a row, from `x` to `y`.
     #[inline(always)]
-    fn normalise<S: Memory<E>, K: Kind, P, Q>(
+    fn normalise<S: Memory<E>, P, Q>(
         &self,
         s: S,
         (x, y): (Place<E>, *mut E),
         (weight, bias): (P, Q),
         moments: Moments<E::Acc>,
-    ) -> Normalise<E, P, Q, S::V, K> {
+    ) -> Normalise<E, P, Q, S::V> {
         let round = self.rounding.rounds::<E>(self.weight.is_wide());
         Normalise { x, y, weight, bias, round, standardise: Standardise::new(s, moments) }
     }
 }
 
 /// Some rows of a call.
-struct Part<'a, 'b, E: Element, K> {
+struct Part<'a, 'b, E: Element> {
     call: &'b Forward<'a, E>,
     part: usize,
     rows: Range<usize>,
-    kind: PhantomData<K>,
+    statistics: Statistics,
 }
 
-impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
+impl<E: Element> Body<E> for Part<'_, '_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -128,7 +128,7 @@ impl<E: Element, K: Kind> Body<E> for Part<'_, '_, E, K> {
     }
 }
 
-impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, E, K> {
+impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
     fn len(&self) -> usize {
         self.rows.len()
     }
@@ -150,7 +150,7 @@ impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, E, K> 
 
     #[inline(always)]
     fn one_by_one<const STREAMS: bool>(self, s: S) {
-        let Self { call, part, rows, .. } = self;
+        let Self { call, part, rows, statistics } = self;
         let (n, form) = (call.shape.features, &call.form);
         let [mut weight, mut bias] = [call.weight.same(), call.bias.same()];
         let runs = call.weight.has_runs() || call.bias.has_runs();
@@ -164,29 +164,35 @@ impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, E, K> 
             let by_row = call.weight.varies() || call.bias.varies();
             let mut numbers = (call.weight.of_row_above(0, &mut weight), call.bias.of_row(0, &mut bias));
             let places = (call.x.row(start), call.y.row(start));
-            let mut write = LastPass::none(call.normalise::<S, K, _, _>(s, places, numbers, Moments::none()));
+            let mut write = LastPass::none(call.normalise::<S, _, _>(s, places, numbers, Moments::none()));
             for row in rows {
                 let mut x = call.x.row(row);
-                let fast = if let Some(add) = &call.add {
+                let mut sum = None;
+                if let Some(add) = &call.add {
                     // Two rows of memory in turn: the last pass over the row before may still read its own.
                     let wide = add.unrounded.map(|of| of.memory.row(2 * part + row % 2));
                     let add = add.of_row(row, wide);
                     x = add.sum();
-                    if STREAMS {
-                        add.statistics::<S, K, _>(s, form, &mut (&mut write, add.ahead(n)))
+                    sum = Some(if STREAMS {
+                        add.sum_for(s, statistics, form, &mut (&mut write, add.ahead(n)))
                     } else {
-                        s.outlined(add::ByItself::<E, K>::new(add, form))
-                    }
-                } else if STREAMS {
-                    statistics::<E, S, K, _>(s, x, form, &mut write)
+                        s.outlined(add::ByItself { add, statistics, form })
+                    });
+                }
+                let fast = if STREAMS {
+                    let sum = match sum {
+                        Some(sum) => sum,
+                        None => statistics.sum(s, x, form, &mut write),
+                    };
+                    statistics.from_sum(s, sum, x, form, &mut write)
                 } else {
-                    statistics::<E, S, K, _>(s, x, form, &mut Nothing)
+                    s.outlined(InCache { statistics, sum, x, form })
                 };
                 if STREAMS {
                     write.finish(s);
                 }
                 let y = call.y.row(row);
-                let moments = fast.unwrap_or_else(|| wide::forward(K::STATISTICS, call, row, x, y));
+                let moments = fast.unwrap_or_else(|| wide::forward(statistics, call, row, x, y));
                 if let Some(saved) = call.saved {
                     saved.set(row, moments);
                 }
@@ -194,12 +200,12 @@ impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, E, K> 
                 if by_row {
                     numbers = (call.weight.of_row_above(row, &mut weight), call.bias.of_row(row, &mut bias));
                 }
-                let normalise = call.normalise::<S, K, _, _>(s, (x, y), numbers, moments);
+                let normalise = call.normalise::<S, _, _>(s, (x, y), numbers, moments);
                 if runs && at < n {
                     let [mut weights, mut biases] = [Scratch::new(), Scratch::new()];
                     let numbers =
                         (call.weight.of_runs(row, &mut weights), call.bias.of_runs(row, &mut biases));
-                    let by_runs = call.normalise::<S, K, _, _>(s, (x, y), numbers, moments);
+                    let by_runs = call.normalise::<S, _, _>(s, (x, y), numbers, moments);
                     s.outlined(ByItself::new(by_runs, 0, n, STREAMS.then_some(&mut seam)));
                     at = n;
                 }
@@ -211,7 +217,7 @@ impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, E, K> 
                 }
             }
             if STREAMS {
-                write.finish(s);
+                write.leave(s);
                 seam.leave(s);
             }
         }
@@ -222,17 +228,17 @@ impl<E: Element, S: Memory<E>, K: Kind> ways::Part<E, S> for Part<'_, '_, E, K> 
 ///
 /// The pointers are valid for a row.
 #[derive(Clone, Copy)]
-pub(super) struct Normalise<E: Element, P, Q, V, K> {
+pub(super) struct Normalise<E: Element, P, Q, V> {
     pub(super) x: Place<E>,
     pub(super) y: *mut E,
     pub(super) weight: P,
     pub(super) bias: Q,
     /// Is x_hat rounded to an element first?
     pub(super) round: bool,
-    pub(super) standardise: Standardise<V, K>,
+    pub(super) standardise: Standardise<V>,
 }
 
-impl<E: Element, P: Parameters<E>, Q: Parameters<E>, V: Copy, K: Kind> Normalise<E, P, Q, V, K> {
+impl<E: Element, P: Parameters<E>, Q: Parameters<E>, V: Copy> Normalise<E, P, Q, V> {
     /// `count` numbers of y from `at` on, before they are rounded to elements.
     ///
     /// # Safety
@@ -250,13 +256,12 @@ impl<E: Element, P: Parameters<E>, Q: Parameters<E>, V: Copy, K: Kind> Normalise
     }
 }
 
-impl<E, P, Q, S, K> Write<E, S> for Normalise<E, P, Q, S::V, K>
+impl<E, P, Q, S> Write<E, S> for Normalise<E, P, Q, S::V>
 where
     E: Element,
     P: Parameters<E>,
     Q: Parameters<E>,
     S: Memory<E>,
-    K: Kind,
 {
     #[inline(always)]
     unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool) {

@@ -145,12 +145,25 @@ impl<E: Element, W> LastPass<E, W> {
         W: Write<E, S>,
     {
         if self.left >= E::Acc::LANES {
-            s.outlined(Rest(self.clone()));
-            self.left = 0;
+            // SAFETY: the caller's.
+            unsafe { self.leave(s) };
         } else {
             // SAFETY: the caller's.
             unsafe { self.less_than_a_step(s) };
         }
+    }
+
+    /// What is left, which may be all, out of line.
+    ///
+    /// # Safety
+    /// The row is as it was at the start.
+    #[inline(always)]
+    pub(crate) unsafe fn leave<S: Memory<E>>(&mut self, s: S)
+    where
+        W: Write<E, S>,
+    {
+        s.outlined(Rest(self.clone()));
+        self.left = 0;
     }
 
     /// The last lines.

@@ -181,8 +181,7 @@ impl<E: Element, S: Memory<E>> Work<S> for Values<'_, '_, E> {
         let Self { norm, row, x, moments, at, to } = self;
         let [mut weight, mut bias] = [norm.weight.same(), norm.bias.same()];
         let mut stored = [E::Acc::from_f64(0.0); 16];
-        // Without a mean, m is +0, and x - 0 is x.
-        let normalise = Normalise::<E, _, _, _, Centred> {
+        let normalise = Normalise::<E, _, _, _> {
             x,
             y: std::ptr::null_mut(),
             weight: norm.weight.of_row_above(row, &mut weight),

@@ -40,72 +40,14 @@ impl<T: Real> MomentsOfRows<T> {
         E: Element<Acc = T>,
         S: Memory<E>,
     {
-        match statistics {
-            Statistics::Centred => s.outlined(Taken::<E, Centred> { x, first, form, kind: PhantomData }),
-            Statistics::Uncentred => s.outlined(Taken::<E, Uncentred> { x, first, form, kind: PhantomData }),
-        }
-    }
-
-    /// # Safety
-    /// As [`MomentsOfRows::of`].
-    #[inline(always)]
-    unsafe fn take<E, S, K>(s: S, x: &Mixed<'_, E>, first: usize, form: &Form<T>) -> Option<Self>
-    where
-        E: Element<Acc = T>,
-        S: Memory<E>,
-        K: Kind,
-    {
-        let zero = T::from_f64(0.0);
-        let (n, count) = (form.used, T::from_count(form.count));
-        let mut of = Self { m: [zero; TREES], c: [zero; TREES], rstd: [zero; TREES] };
-        let mut folded = [Trees::new(), Trees::new()];
-        // SAFETY: the caller's; all of what is folded is written before it is read.
-        unsafe {
-            if K::CENTRED {
-                for i in 0..TREES {
-                    let x = x.row(first + i);
-                    let mut ahead = Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]);
-                    let [sum, _] = lanes(s, 0, n, &Sum(x), &mut ahead);
-                    folded[0].write(i, s.fold(sum));
-                }
-                of.m = s.rests_of_trees(folded[0].all());
-                for m in &mut of.m {
-                    *m = m.div(count);
-                }
-            }
-            for i in 0..TREES {
-                let x = x.row(first + i);
-                if K::CENTRED {
-                    let [sum, squares] = lanes(s, 0, n, &Deviations(x, s.splat(of.m[i])), &mut Nothing);
-                    folded[0].write(i, s.fold(sum));
-                    folded[1].write(i, s.fold(squares));
-                } else {
-                    let mut ahead = Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]);
-                    let [squares, _] = lanes(s, 0, n, &Squares(x), &mut ahead);
-                    folded[1].write(i, s.fold(squares));
-                }
-            }
-            if K::CENTRED {
-                of.c = s.rests_of_trees(folded[0].all());
-            }
-            of.rstd = s.rests_of_trees(folded[1].all());
-        }
-        let mut fast = true;
-        for (c, rstd) in of.c.iter_mut().zip(&mut of.rstd) {
-            let (mean, var) = mean_and_variance([*c, *rstd], count);
-            let again = var < mean.mul(mean);
-            let (reciprocal, in_range) = form.reciprocal_inside(if var < zero { zero } else { var });
-            fast &= !again & in_range;
-            (*c, *rstd) = (mean, reciprocal);
-        }
-        fast.then_some(of)
+        s.outlined(Taken { statistics, x, first, form })
     }
 
     /// Those saved of the rows from `first` on.
     ///
     /// # Safety
     /// There are these rows.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) unsafe fn saved(from: Columns<Source<'_, T>>, first: usize) -> Self {
         let zero = T::from_f64(0.0);
         let mut of = Self { m: [zero; TREES], c: [zero; TREES], rstd: [zero; TREES] };
@@ -130,21 +72,56 @@ impl<T: Real> MomentsOfRows<T> {
     }
 }
 
-/// [`MomentsOfRows::take`] in a function of its own, of both directions.
-struct Taken<'a, 'b, E: Element, K> {
+/// [`MomentsOfRows::of`] in a function of its own, of both directions.
+struct Taken<'a, 'b, E: Element> {
+    statistics: Statistics,
     x: &'b Mixed<'a, E>,
     first: usize,
     form: &'b Form<E::Acc>,
-    kind: PhantomData<K>,
 }
 
-impl<E: Element, S: Memory<E>, K: Kind> Work<S> for Taken<'_, '_, E, K> {
+impl<E: Element, S: Memory<E>> Work<S> for Taken<'_, '_, E> {
     type Output = Option<MomentsOfRows<E::Acc>>;
 
     #[inline(always)]
     fn run(self, s: S) -> Self::Output {
-        // SAFETY: that of `MomentsOfRows::of`, which alone makes these.
-        unsafe { MomentsOfRows::take::<E, S, K>(s, self.x, self.first, self.form) }
+        let Self { statistics, x, first, form } = self;
+        let zero = E::Acc::from_f64(0.0);
+        let (n, count) = (form.used, E::Acc::from_count(form.count));
+        let mut of = MomentsOfRows { m: [zero; TREES], c: [zero; TREES], rstd: [zero; TREES] };
+        let mut folded = [Trees::new(), Trees::new()];
+        // SAFETY: that of `MomentsOfRows::of`, which alone makes these; all of what is folded is written before it is read.
+        unsafe {
+            for i in 0..TREES {
+                let x = x.row(first + i);
+                let mut ahead = Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]);
+                let [sum, _] = lanes(s, 0, n, &statistics.summed(x), &mut ahead);
+                folded[0].write(i, s.fold(sum));
+            }
+            of.rstd = s.rests_of_trees(folded[0].all());
+            if statistics == Statistics::Centred {
+                for (m, sum) in of.m.iter_mut().zip(of.rstd) {
+                    *m = sum.div(count);
+                }
+                for i in 0..TREES {
+                    let deviations = Deviations(x.row(first + i), s.splat(of.m[i]));
+                    let [sum, squares] = lanes(s, 0, n, &deviations, &mut Nothing);
+                    folded[0].write(i, s.fold(sum));
+                    folded[1].write(i, s.fold(squares));
+                }
+                of.c = s.rests_of_trees(folded[0].all());
+                of.rstd = s.rests_of_trees(folded[1].all());
+            }
+        }
+        let mut fast = true;
+        for (c, rstd) in of.c.iter_mut().zip(&mut of.rstd) {
+            let (mean, var) = mean_and_variance([*c, *rstd], count);
+            let again = var < mean.mul(mean);
+            let (reciprocal, in_range) = form.reciprocal_inside(if var < zero { zero } else { var });
+            fast &= !again & in_range;
+            (*c, *rstd) = (mean, reciprocal);
+        }
+        fast.then_some(of)
     }
 }
 

@@ -9,11 +9,11 @@ use crate::order::{CHUNK, Carry, Nothing, sums};
 use crate::rows::Place;
 use crate::rows::{Shape, Target};
 use crate::threads::share;
-use crate::vector::{Body, LINE, Memory, Vector, dispatch};
+use crate::vector::{Body, LINE, Memory, Vector, Work, dispatch};
 use crate::{Error, Level, Real, Workspace};
 use std::ops::Range;
 
-use super::{Sum, load, store};
+use super::{Statistics, load, store};
 
 /// Shards for each part: enough for parts of about equal size.
 const SHARDS_A_PART: usize = 4;
@@ -280,7 +280,7 @@ fn write_outputs<T: Real, S: Memory<T>>(
             None => give(output, [T::from_f64(0.0)].iter().cycle(), accumulate),
             Some(total) if output.len() == n => give(output, total.iter(), accumulate),
             Some(total) => {
-                let terms = Sum(Place::own(total.as_ptr()));
+                let terms = Statistics::Centred.summed(Place::own(total.as_ptr()));
                 // SAFETY: a total has `n` numbers.
                 let [sum, _] = unsafe { sums(s, n, &terms, &mut Nothing) };
                 give(output, [sum].iter(), accumulate);
@@ -413,10 +413,7 @@ impl<T: Real> Tree<'_, T> {
         self.start = Start::Held;
         let (ends_node, ends_shard) = self.totals.split.ends(row);
         if ends_node {
-            self.node_done(s);
-        }
-        if ends_shard {
-            self.shard_done(s);
+            s.outlined(NodeDone { tree: self, ends_shard });
         }
     }
 
@@ -475,6 +472,24 @@ impl<T: Real> Summands<'_, T> {
     /// Add them to `totals`.
     pub(crate) fn add_to(self, totals: &mut Tree<'_, T>, level: Level) {
         dispatch(level, AddRows { of: self, totals });
+    }
+}
+
+/// The last row of a node was added, and of a shard with its last node. (Out of line: seldom, and long.)
+struct NodeDone<'a, 'b, T> {
+    tree: &'b mut Tree<'a, T>,
+    ends_shard: bool,
+}
+
+impl<T: Real, S: Vector<T>> Work<S> for NodeDone<'_, '_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        self.tree.node_done(s);
+        if self.ends_shard {
+            self.tree.shard_done(s);
+        }
     }
 }
 

@@ -56,7 +56,7 @@ impl<E: Element> Pointers<E> {
 pub(super) struct Differentiate<E: Element, P, V> {
     of: Pointers<E>,
     weight: P,
-    standardise: Standardise<V, Centred>,
+    standardise: Standardise<V>,
     pub(super) along_x_hat: V,
     pub(super) minus_along_ones: V,
 }

@@ -5,11 +5,11 @@ use super::super::short::MomentsOfRows;
 use super::*;
 use crate::vector::TREES;
 
-impl<E: Element, K: Kind> Part<'_, '_, E, K> {
+impl<E: Element> Part<'_, '_, E> {
     /// [`TREES`] rows at a time; one by one where one of them is not for the fast path.
     #[inline(always)]
     pub(super) fn take_together<S: Memory<E>>(self, s: S) {
-        let Part { call, part, mut rows, kind } = self;
+        let Part { call, part, mut rows, statistics } = self;
         let n = call.shape.features;
         let [mut weight, mut bias] = [call.weight.same(), call.bias.same()];
         let by_row = call.weight.varies() || call.bias.varies();
@@ -23,12 +23,12 @@ impl<E: Element, K: Kind> Part<'_, '_, E, K> {
                 rows.start += TREES.min(rows.len());
                 let these = first..rows.start;
                 let moments = if these.len() == TREES {
-                    MomentsOfRows::of(s, K::STATISTICS, &call.x, first, &call.form)
+                    MomentsOfRows::of(s, statistics, &call.x, first, &call.form)
                 } else {
                     None
                 };
                 let Some(moments) = moments else {
-                    ways::in_cache(s, Part { call, part, rows: these, kind });
+                    ways::in_cache(s, Part { call, part, rows: these, statistics });
                     continue;
                 };
                 for (i, row) in these.enumerate() {
@@ -41,7 +41,7 @@ impl<E: Element, K: Kind> Part<'_, '_, E, K> {
                             (call.weight.of_row_above(row, &mut weight), call.bias.of_row(row, &mut bias));
                     }
                     let places = (call.x.row(row), call.y.row(row));
-                    let normalise = call.normalise::<S, K, _, _>(s, places, numbers, moments);
+                    let normalise = call.normalise::<S, _, _>(s, places, numbers, moments);
                     by_itself(s, normalise, 0, n, streams.then_some(&mut seam));
                 }
             }
