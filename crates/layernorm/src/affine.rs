@@ -101,11 +101,13 @@ impl<'a, E: Element> Affine<'a, E> {
     }
 
     /// Are they in the type that elements accumulate in?
+    #[inline]
     pub(crate) fn is_wide(&self) -> bool {
         matches!(self.values, Some(Values::Wide(_)))
     }
 
     /// Do rows differ in them?
+    #[inline]
     pub(crate) fn varies(&self) -> bool {
         self.runs.per_row > 0
     }
@@ -128,13 +130,20 @@ impl<'a, E: Element> Affine<'a, E> {
     pub(crate) fn of_row(&self, row: usize, same: &mut Register<E::Acc>) -> Numbers<E> {
         match self.values {
             None => Numbers { from: Place::wide(same.0.as_ptr()), mask: 0 },
-            // The row is one run.
-            Some(values) if self.runs.run > 1 && self.runs.per_row == 1 => {
-                *same = Register([values.get(self.first(row, values.len())); _]);
-                Numbers { from: Place::wide(same.0.as_ptr()), mask: 0 }
-            }
-            Some(values) => Numbers { from: self.first_of_row(values, row), mask: usize::MAX },
+            Some(values) if !self.varies() => Numbers { from: first(values), mask: usize::MAX },
+            Some(values) => self.of_row_alone(values, row, same),
         }
+    }
+
+    /// Those of a row that has others than the one before. (Out of line: most have not, and places take divisions.)
+    #[inline(never)]
+    fn of_row_alone(&self, values: Values<'a, E>, row: usize, same: &mut Register<E::Acc>) -> Numbers<E> {
+        // The row is one run.
+        if self.runs.run > 1 && self.runs.per_row == 1 {
+            *same = Register([values.get(self.first(row, values.len())); _]);
+            return Numbers { from: Place::wide(same.0.as_ptr()), mask: 0 };
+        }
+        Numbers { from: self.first_of_row(values, row), mask: usize::MAX }
     }
 
     /// As [`Affine::of_row`], with the offset.
@@ -144,7 +153,7 @@ impl<'a, E: Element> Affine<'a, E> {
     }
 
     /// Those of a row, by runs. `scratch` is this thread's, and of no other numbers in use.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn of_runs(&self, row: usize, scratch: &mut Scratch<E>) -> RunNumbers<E> {
         scratch.holds = 0..0;
         scratch.offset = self.offset;
@@ -157,12 +166,8 @@ impl<'a, E: Element> Affine<'a, E> {
 
     #[inline(always)]
     fn first_of_row(&self, values: Values<'a, E>, row: usize) -> Place<E> {
-        let from = match values {
-            Values::Own(values) => Place::own(values.as_ptr()),
-            Values::Wide(values) => Place::wide(values.as_ptr()),
-        };
         // SAFETY: a row's first parameter is one of the parameters.
-        unsafe { from.add(self.first(row, values.len())) }
+        unsafe { first(values).add(self.first(row, values.len())) }
     }
 
     /// The one of feature `index` of a row.
@@ -174,6 +179,15 @@ impl<'a, E: Element> Affine<'a, E> {
                 values.get((first + index / self.runs.run) % values.len()).add(self.offset)
             }
         }
+    }
+}
+
+/// Where parameters start.
+#[inline(always)]
+fn first<E: Element>(values: Values<'_, E>) -> Place<E> {
+    match values {
+        Values::Own(values) => Place::own(values.as_ptr()),
+        Values::Wide(values) => Place::wide(values.as_ptr()),
     }
 }
 

@@ -171,6 +171,7 @@ impl<'a, E: Element> Backward<'a, E> {
         dispatch(level, Part { call: self, rows, statistics, totals });
     }
 
+    #[inline]
     fn streams(&self) -> bool {
         // A branch reads dx again.
         !self.in_place && self.branch.is_none() && self.shape.bytes::<E>() >= self.stream_from
@@ -298,6 +299,7 @@ impl<E: Element> Part<'_, '_, '_, '_, E> {
 
 impl<T: Real> Ready<T> {
     /// For no row.
+    #[inline]
     fn none() -> Self {
         Self { moments: Moments::none(), means: [T::from_f64(0.0); 2] }
     }
@@ -313,10 +315,12 @@ impl<E: Element> Body<E> for Part<'_, '_, '_, '_, E> {
 }
 
 impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, '_, '_, E> {
+    #[inline]
     fn len(&self) -> usize {
         self.rows.len()
     }
 
+    #[inline]
     fn is_short(&self) -> bool {
         let call = self.call;
         let plain = !call.weight.has_runs() && call.sums_of_runs.is_none() && call.branch.is_none();
@@ -324,6 +328,7 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, '_, '_, E> {
         short::suits(call.shape.features, call.streams(), &call.form) && plain && all
     }
 
+    #[inline]
     fn streams(&self) -> bool {
         self.call.streams()
     }

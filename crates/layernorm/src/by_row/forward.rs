@@ -93,6 +93,7 @@ impl<'a, E: Element> Forward<'a, E> {
         Ok(())
     }
 
+    #[inline]
     fn streams(&self) -> bool {
         !self.in_place && self.shape.bytes::<E>() >= self.stream_from
     }
@@ -129,16 +130,19 @@ impl<E: Element> Body<E> for Part<'_, '_, E> {
 }
 
 impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
+    #[inline]
     fn len(&self) -> usize {
         self.rows.len()
     }
 
+    #[inline]
     fn is_short(&self) -> bool {
         let call = self.call;
         let runs = call.weight.has_runs() || call.bias.has_runs();
         short::suits(call.shape.features, call.streams(), &call.form) && call.add.is_none() && !runs
     }
 
+    #[inline]
     fn streams(&self) -> bool {
         self.call.streams()
     }
@@ -186,7 +190,11 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
                     };
                     statistics.from_sum(s, sum, x, form, &mut write)
                 } else {
-                    s.outlined(InCache { statistics, sum, x, form })
+                    match sum {
+                        // A pass is all that they want, and a call takes as long as that of a short row.
+                        Some(sum) if statistics == Statistics::Uncentred => uncentred(sum, form),
+                        sum => s.outlined(InCache { statistics, sum, x, form }),
+                    }
                 };
                 if STREAMS {
                     write.finish(s);

@@ -17,7 +17,18 @@ fn outlined<W: Work<Portable>>(s: Portable, work: W) -> W::Output {
     work.run(s)
 }
 
-const WIDTH: usize = 8;
+const WIDTH: usize = 4;
+
+/// An array, by lane. (A loop, because `array::from_fn` is functions in functions, and much to compile.)
+macro_rules! lanes {
+    ($i:ident => $lane:expr) => {{
+        let mut of = [0.0; WIDTH];
+        for $i in 0..WIDTH {
+            of[$i] = $lane;
+        }
+        of
+    }};
+}
 
 /// `a * b + c` of arrays.
 trait Fused: Sized {
@@ -31,7 +42,7 @@ macro_rules! portable {
             #[cfg_attr(target_arch = "x86_64", inline(never))]
             #[cfg_attr(not(target_arch = "x86_64"), inline(always))]
             fn fused(a: &[Self; WIDTH], b: &[Self; WIDTH], c: &[Self; WIDTH]) -> [Self; WIDTH] {
-                std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+                lanes!(i => a[i].mul_add(b[i], c[i]))
             }
         }
 
@@ -57,27 +68,27 @@ macro_rules! portable {
             }
             #[inline(always)]
             fn add(self, a: Self::V, b: Self::V) -> Self::V {
-                std::array::from_fn(|i| a[i] + b[i])
+                lanes!(i => a[i] + b[i])
             }
             #[inline(always)]
             fn sub(self, a: Self::V, b: Self::V) -> Self::V {
-                std::array::from_fn(|i| a[i] - b[i])
+                lanes!(i => a[i] - b[i])
             }
             #[inline(always)]
             fn mul(self, a: Self::V, b: Self::V) -> Self::V {
-                std::array::from_fn(|i| a[i] * b[i])
+                lanes!(i => a[i] * b[i])
             }
             #[inline(always)]
             fn div(self, a: Self::V, b: Self::V) -> Self::V {
-                std::array::from_fn(|i| a[i] / b[i])
+                lanes!(i => a[i] / b[i])
             }
             #[inline(always)]
             fn select_less(self, a: Self::V, b: Self::V, then: Self::V, otherwise: Self::V) -> Self::V {
-                std::array::from_fn(|i| if a[i] < b[i] { then[i] } else { otherwise[i] })
+                lanes!(i => if a[i] < b[i] { then[i] } else { otherwise[i] })
             }
             #[inline(always)]
             fn power_of_two(self, v: Self::V) -> Self::V {
-                v.map(|v| <$t>::from_bits(v.to_bits() << $mantissa))
+                lanes!(i => <$t>::from_bits(v[i].to_bits() << $mantissa))
             }
             #[inline(always)]
             fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -85,17 +96,19 @@ macro_rules! portable {
             }
             #[inline(always)]
             fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-                Fused::fused(&a.map(|a| -a), &b, &c)
+                Fused::fused(&lanes!(i => -a[i]), &b, &c)
             }
             #[inline(always)]
             fn keep_first(self, v: Self::V, count: usize) -> Self::V {
-                std::array::from_fn(|i| if i < count { v[i] } else { 0.0 })
+                lanes!(i => if i < count { v[i] } else { 0.0 })
             }
             folds_to_a_number!($t);
             #[inline(always)]
             fn fold(self, lanes: Self::Lanes) -> $t {
                 let mut level = [0.0; WIDTH * $registers];
-                level.as_chunks_mut().0.copy_from_slice(&lanes);
+                for (i, number) in level.iter_mut().enumerate() {
+                    *number = lanes[i / WIDTH][i % WIDTH];
+                }
                 let mut width = level.len();
                 while width > 1 {
                     width /= 2;
@@ -140,12 +153,13 @@ macro_rules! portable {
     };
 }
 
-portable!(f32, 4, 23);
-portable!(f64, 2, 52);
+portable!(f32, 8, 23);
+portable!(f64, 4, 52);
 
-halves_one_by_one!(Portable, f16, 8, same, same);
-halves_one_by_one!(Portable, bf16, 8, same, same);
+halves_one_by_one!(Portable, f16, 4, same, same);
+halves_one_by_one!(Portable, bf16, 4, same, same);
 
+#[inline(always)]
 fn same(array: [f32; WIDTH]) -> [f32; WIDTH] {
     array
 }
