@@ -343,7 +343,7 @@ impl Statistics {
     }
 
     /// The statistics of a row, given the sum of its numbers, or of their squares; `None` if they need more range than its
-    /// type has (see [`crate::wide`]). `beside` is other work to do meanwhile.
+    /// type has (see [`crate::wide`]). `beside` is other work to do meanwhile, and memory is asked for so many bytes `ahead`.
     ///
     /// # Safety
     /// As [`Statistics::sum`].
@@ -351,8 +351,7 @@ impl Statistics {
     unsafe fn from_sum<E, S, B>(
         self,
         s: S,
-        sum: E::Acc,
-        x: Place<E>,
+        (sum, x, ahead): (E::Acc, Place<E>, usize),
         form: &Form<E::Acc>,
         beside: &mut B,
     ) -> Option<Moments<E::Acc>>
@@ -365,9 +364,8 @@ impl Statistics {
         unsafe {
             match self {
                 Self::Centred if B::STREAMS => {
-                    let bytes = form.used * size_of::<E>();
-                    let ahead = Prefetch::<E, 1>::new([x.bytes_on(AHEAD.max(bytes))]);
-                    centred(s, sum, x, form, &mut (&mut spread(beside, bytes), ahead))
+                    let ahead = Prefetch::<E, 1>::new([x.bytes_on(ahead)]);
+                    centred(s, sum, x, form, &mut (&mut spread(beside, form.used * size_of::<E>()), ahead))
                 }
                 Self::Centred => centred(s, sum, x, form, &mut Nothing),
                 Self::Uncentred => uncentred(sum, form),
@@ -459,7 +457,7 @@ impl<E: Element, S: Memory<E>> Work<S> for InCache<'_, E> {
                 Some(sum) => sum,
                 None => statistics.sum(s, x, form, &mut Nothing),
             };
-            statistics.from_sum(s, sum, x, form, &mut Nothing)
+            statistics.from_sum(s, (sum, x, 0), form, &mut Nothing)
         }
     }
 }

@@ -58,6 +58,32 @@ impl<E: Element> Add<'_, E> {
     }
 }
 
+/// How far ahead memory is asked for, in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Ahead {
+    /// By the first pass, of what is added up,
+    read: usize,
+    /// and by both passes, where the sum goes: a store waits for its line, too.
+    out: [usize; 2],
+}
+
+impl Ahead {
+    /// In rows of so many bytes, as was fastest: the memory of short ones the processor finds better by itself.
+    pub(super) fn of(statistics: Statistics, bytes: usize) -> Self {
+        const SHORT: usize = 1024;
+        match statistics {
+            _ if bytes <= SHORT => Self { read: 0, out: [0, 0] },
+            Statistics::Centred if bytes <= LONG => Self { read: AHEAD, out: [0, AHEAD] },
+            _ => Self { read: AHEAD, out: [2 * AHEAD, 0] },
+        }
+    }
+
+    /// By the second pass.
+    pub(super) fn of_second_pass(self) -> usize {
+        self.out[1]
+    }
+}
+
 impl<E: Element> AddOfRow<E> {
     /// Where the row is, when it is added up.
     #[inline(always)]
@@ -65,13 +91,11 @@ impl<E: Element> AddOfRow<E> {
         self.out.as_place()
     }
 
-    /// Asks for the memory of rows ahead. That of short ones the processor finds better by itself: where it is asked for,
-    /// rows of 64 numbers take a third more time, and where it is not, rows of 1024 behind a gate a fifth.
+    /// Asks for memory in the first pass.
     #[inline(always)]
-    pub(super) fn ahead(&self, n: usize) -> Prefetch<E, 2> {
-        const SHORT: usize = 1024;
-        let bytes = if n * size_of::<E>() > SHORT { AHEAD } else { 0 };
-        Prefetch::new([self.branch.bytes_on(bytes), self.residual.bytes_on(bytes)])
+    pub(super) fn prefetch(&self, ahead: Ahead) -> Prefetch<E, 3> {
+        let Ahead { read, out: [out, _] } = ahead;
+        Prefetch::new([self.branch.bytes_on(read), self.residual.bytes_on(read), self.sum().bytes_on(out)])
     }
 
     /// Adds up the row, as the first pass of its statistics.

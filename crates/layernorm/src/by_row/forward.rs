@@ -164,6 +164,9 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let start = rows.start;
+            let bytes = n * size_of::<E>();
+            let ahead = add::Ahead::of(statistics, bytes);
+            let second_ahead = if call.add.is_some() { ahead.of_second_pass() } else { AHEAD.max(bytes) };
             let mut seam = Seam::new();
             let by_row = call.weight.varies() || call.bias.varies();
             let mut numbers = (call.weight.of_row_above(0, &mut weight), call.bias.of_row(0, &mut bias));
@@ -178,7 +181,7 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
                     let add = add.of_row(row, wide);
                     x = add.sum();
                     sum = Some(if STREAMS {
-                        add.sum_for(s, statistics, form, &mut (&mut write, add.ahead(n)))
+                        add.sum_for(s, statistics, form, &mut (&mut write, add.prefetch(ahead)))
                     } else {
                         s.outlined(add::ByItself { add, statistics, form })
                     });
@@ -188,7 +191,7 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
                         Some(sum) => sum,
                         None => statistics.sum(s, x, form, &mut write),
                     };
-                    statistics.from_sum(s, sum, x, form, &mut write)
+                    statistics.from_sum(s, (sum, x, second_ahead), form, &mut write)
                 } else {
                     match sum {
                         // A pass is all that they want, and a call takes as long as that of a short row.

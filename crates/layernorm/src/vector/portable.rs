@@ -4,7 +4,7 @@ use super::{Body, Memory, Vector, Work};
 use crate::Element;
 use half::{bf16, f16};
 
-/// Arrays of eight.
+/// Arrays of four: as much as the smallest registers have, and no more than that to compile.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 
