@@ -101,13 +101,11 @@ impl<'a, E: Element> Affine<'a, E> {
     }
 
     /// Are they in the type that elements accumulate in?
-    #[inline]
     pub(crate) fn is_wide(&self) -> bool {
         matches!(self.values, Some(Values::Wide(_)))
     }
 
     /// Do rows differ in them?
-    #[inline]
     pub(crate) fn varies(&self) -> bool {
         self.runs.per_row > 0
     }
@@ -129,27 +127,37 @@ impl<'a, E: Element> Affine<'a, E> {
     #[inline(always)]
     pub(crate) fn of_row(&self, row: usize, same: &mut Register<E::Acc>) -> Numbers<E> {
         match self.values {
-            None => Numbers { from: Place::wide(same.0.as_ptr()), mask: 0 },
-            Some(values) if !self.varies() => Numbers { from: first(values), mask: usize::MAX },
-            Some(values) => self.of_row_alone(values, row, same),
+            // The row is one run.
+            Some(values) if self.runs.run > 1 && self.runs.per_row == 1 => {
+                *same = Register([values.get(self.first(row, values.len())); _]);
+                Numbers { from: Place::wide(same.0.as_ptr()), mask: 0 }
+            }
+            Some(values) if self.varies() => {
+                Numbers { from: self.first_of_row(values, row), mask: usize::MAX }
+            }
+            _ => self.of_all_rows(same),
         }
     }
 
-    /// Those of a row that has others than the one before. (Out of line: most have not, and places take divisions.)
-    #[inline(never)]
-    fn of_row_alone(&self, values: Values<'a, E>, row: usize, same: &mut Register<E::Acc>) -> Numbers<E> {
-        // The row is one run.
-        if self.runs.run > 1 && self.runs.per_row == 1 {
-            *same = Register([values.get(self.first(row, values.len())); _]);
-            return Numbers { from: Place::wide(same.0.as_ptr()), mask: 0 };
+    /// Those of all rows, if they do not vary.
+    #[inline(always)]
+    pub(crate) fn of_all_rows(&self, same: &Register<E::Acc>) -> Numbers<E> {
+        match self.values {
+            None => Numbers { from: Place::wide(same.0.as_ptr()), mask: 0 },
+            Some(values) => Numbers { from: first(values), mask: usize::MAX },
         }
-        Numbers { from: self.first_of_row(values, row), mask: usize::MAX }
     }
 
     /// As [`Affine::of_row`], with the offset.
     #[inline(always)]
     pub(crate) fn of_row_above(&self, row: usize, same: &mut Register<E::Acc>) -> Above<E> {
         Above { numbers: self.of_row(row, same), offset: self.offset }
+    }
+
+    /// As [`Affine::of_all_rows`], with the offset.
+    #[inline(always)]
+    pub(crate) fn of_all_rows_above(&self, same: &Register<E::Acc>) -> Above<E> {
+        Above { numbers: self.of_all_rows(same), offset: self.offset }
     }
 
     /// Those of a row, by runs. `scratch` is this thread's, and of no other numbers in use.

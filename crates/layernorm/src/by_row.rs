@@ -67,7 +67,6 @@ pub(crate) struct Moments<T> {
 
 impl<T: Real> Moments<T> {
     /// Of no row.
-    #[inline]
     pub(crate) fn none() -> Self {
         let zero = T::from_f64(0.0);
         Self { m: zero, c: zero, rstd: zero, along: zero }
@@ -99,7 +98,6 @@ impl<'a, T: Real> Columns<Source<'a, T>> {
 
     /// # Safety
     /// The row exists.
-    #[inline]
     unsafe fn get(self, row: usize) -> Moments<T> {
         // SAFETY: the caller's.
         unsafe {
@@ -126,7 +124,6 @@ impl<'a, T: Real> Columns<Target<'a, T>> {
 
     /// # Safety
     /// The row exists and is this thread's.
-    #[inline]
     pub(crate) unsafe fn set(self, row: usize, moments: Moments<T>) {
         // SAFETY: the caller's.
         unsafe {
@@ -290,7 +287,6 @@ struct Prefetch<E, const ARRAYS: usize> {
 }
 
 impl<E, const ARRAYS: usize> Prefetch<E, ARRAYS> {
-    #[inline]
     fn new(from: [*const u8; ARRAYS]) -> Self {
         Self { from, elements: PhantomData }
     }

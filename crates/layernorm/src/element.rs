@@ -69,7 +69,6 @@ pub(crate) enum Values<'a, E: Element> {
 }
 
 impl<E: Element> Values<'_, E> {
-    #[inline]
     pub(crate) fn len(self) -> usize {
         match self {
             Self::Own(values) => values.len(),
@@ -77,7 +76,6 @@ impl<E: Element> Values<'_, E> {
         }
     }
 
-    #[inline]
     pub(crate) fn get(self, index: usize) -> E::Acc {
         match self {
             Self::Own(values) => values[index].to_acc(),

@@ -464,13 +464,11 @@ impl<'a, E: Element> Shared<'a, E> {
 
 impl<E: Element> Place<E> {
     /// Of elements.
-    #[inline]
     pub(crate) fn own(start: *const E) -> Self {
         Self { start, width: Width::Own }
     }
 
     /// Of what they accumulate in.
-    #[inline]
     pub(crate) fn wide(start: *const E::Acc) -> Self {
         Self { start: start.cast(), width: Width::wide::<E>() }
     }
@@ -515,13 +513,11 @@ impl<E: Element> Place<E> {
 
 impl<E: Element> PlaceMut<E> {
     /// Of elements.
-    #[inline]
     pub(crate) fn own(start: *mut E) -> Self {
         Self { start, width: Width::Own }
     }
 
     /// Of what they accumulate in.
-    #[inline]
     pub(crate) fn wide(start: *mut E::Acc) -> Self {
         Self { start: start.cast(), width: Width::wide::<E>() }
     }
@@ -547,7 +543,6 @@ impl<E: Element> PlaceMut<E> {
     }
 
     /// To read what is written here.
-    #[inline]
     pub(crate) fn as_place(self) -> Place<E> {
         Place { start: self.start, width: self.width }
     }

@@ -213,12 +213,6 @@ use crate::{Element, Level, Real};
 /// Bytes in a cache line: what [`Vector::stream`] wants its target aligned to, and prefetches fetch.
 pub(crate) const LINE: usize = 64;
 
-/// Elements from `at` to the next start of a line. (As [`pointer::align_offset`] has it, which is not always inlined.)
-#[inline(always)]
-pub(crate) fn to_line<E>(at: *const E) -> usize {
-    at.addr().wrapping_neg() % LINE / size_of::<E>()
-}
-
 /// Trees that end together in [`Vector::rests_of_trees`].
 pub(crate) const TREES: usize = 16;
 

@@ -20,6 +20,7 @@ use super::last_pass::{ByItself, LastPass, by_itself, long};
 use super::seam::Seam;
 use super::totals::Tree;
 use super::*;
+use crate::affine::Above;
 use crate::rows::{Shape, Shared};
 use crate::vector::{Body, dispatch};
 use crate::{Companion, Error, Level, ParamGradients, Params, Rows, RowsMut, Run, wide};
@@ -171,7 +172,6 @@ impl<'a, E: Element> Backward<'a, E> {
         dispatch(level, Part { call: self, rows, statistics, totals });
     }
 
-    #[inline]
     fn streams(&self) -> bool {
         // A branch reads dx again.
         !self.in_place && self.branch.is_none() && self.shape.bytes::<E>() >= self.stream_from
@@ -233,7 +233,7 @@ impl<E: Element> Part<'_, '_, '_, '_, E> {
         &self,
         s: S,
         row: usize,
-        same: &mut Register<E::Acc>,
+        weight: Above<E>,
         beside: Option<&mut impl Beside<E::Acc, S>>,
     ) -> Option<Ready<E::Acc>> {
         let (call, n) = (self.call, self.call.shape.features);
@@ -243,7 +243,7 @@ impl<E: Element> Part<'_, '_, '_, '_, E> {
             // Whether dx is wanted or not: that a mean is not finite shows in dweight.
             let (x, dy) = (call.x.row(row), Place::own(call.dy.row(row)));
             let standardise = Standardise::new(s, moments);
-            let terms = Projections { x, dy, weight: call.weight.of_row_above(row, same), standardise };
+            let terms = Projections { x, dy, weight, standardise };
             let count = E::Acc::from_count(call.form.count);
             let sums = if call.weight.has_runs() {
                 let mut scratch = Scratch::new();
@@ -299,7 +299,6 @@ impl<E: Element> Part<'_, '_, '_, '_, E> {
 
 impl<T: Real> Ready<T> {
     /// For no row.
-    #[inline]
     fn none() -> Self {
         Self { moments: Moments::none(), means: [T::from_f64(0.0); 2] }
     }
@@ -315,12 +314,10 @@ impl<E: Element> Body<E> for Part<'_, '_, '_, '_, E> {
 }
 
 impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, '_, '_, E> {
-    #[inline]
     fn len(&self) -> usize {
         self.rows.len()
     }
 
-    #[inline]
     fn is_short(&self) -> bool {
         let call = self.call;
         let plain = !call.weight.has_runs() && call.sums_of_runs.is_none() && call.branch.is_none();
@@ -328,7 +325,6 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, '_, '_, E> {
         short::suits(call.shape.features, call.streams(), &call.form) && plain && all
     }
 
-    #[inline]
     fn streams(&self) -> bool {
         self.call.streams()
     }
@@ -351,12 +347,13 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, '_, '_, E> {
         unsafe {
             let mut seam = Seam::new();
             let nothing = Pointers::at(call, call.row(start), None);
-            let weight = call.weight.of_row_above(0, &mut same[0]);
+            let weight = call.weight.of_all_rows_above(&same[0]);
             let nothing = Differentiate::new(s, weight, nothing, Ready::none());
             let mut write = LastPass::none(nothing);
             for position in self.rows.clone() {
                 let row = call.row(position);
-                let ready = self.project(s, row, &mut same[position % 2], STREAMS.then_some(&mut write));
+                let weight = call.weight.of_row_above(row, &mut same[position % 2]);
+                let ready = self.project(s, row, weight, STREAMS.then_some(&mut write));
                 if STREAMS {
                     write.finish(s);
                 }
@@ -369,12 +366,7 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, '_, '_, E> {
                 }
                 let mut at = if ready.is_some() { 0 } else { n };
                 let ready = ready.unwrap_or_else(Ready::none);
-                let mut work = Differentiate::new(
-                    s,
-                    call.weight.of_row_above(row, &mut same[position % 2]),
-                    pointers,
-                    ready,
-                );
+                let mut work = Differentiate::new(s, weight, pointers, ready);
                 if call.weight.has_runs() && at < n {
                     let mut scratch = Scratch::new();
                     let weight = call.weight.of_runs(row, &mut scratch);

@@ -93,7 +93,6 @@ impl<'a, E: Element> Forward<'a, E> {
         Ok(())
     }
 
-    #[inline]
     fn streams(&self) -> bool {
         !self.in_place && self.shape.bytes::<E>() >= self.stream_from
     }
@@ -130,19 +129,16 @@ impl<E: Element> Body<E> for Part<'_, '_, E> {
 }
 
 impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
-    #[inline]
     fn len(&self) -> usize {
         self.rows.len()
     }
 
-    #[inline]
     fn is_short(&self) -> bool {
         let call = self.call;
         let runs = call.weight.has_runs() || call.bias.has_runs();
         short::suits(call.shape.features, call.streams(), &call.form) && call.add.is_none() && !runs
     }
 
-    #[inline]
     fn streams(&self) -> bool {
         self.call.streams()
     }
@@ -169,7 +165,7 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
             let second_ahead = if call.add.is_some() { ahead.of_second_pass() } else { AHEAD.max(bytes) };
             let mut seam = Seam::new();
             let by_row = call.weight.varies() || call.bias.varies();
-            let mut numbers = (call.weight.of_row_above(0, &mut weight), call.bias.of_row(0, &mut bias));
+            let mut numbers = (call.weight.of_all_rows_above(&weight), call.bias.of_all_rows(&bias));
             let places = (call.x.row(start), call.y.row(start));
             let mut write = LastPass::none(call.normalise::<S, _, _>(s, places, numbers, Moments::none()));
             for row in rows {
@@ -196,7 +192,11 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
                     match sum {
                         // A pass is all that they want, and a call takes as long as that of a short row.
                         Some(sum) if statistics == Statistics::Uncentred => uncentred(sum, form),
-                        sum => s.outlined(InCache { statistics, sum, x, form }),
+                        Some(sum) => s.outlined(InCache { statistics, sum: Some(sum), x, form }),
+                        None => {
+                            let sum = statistics.sum(s, x, form, &mut Nothing);
+                            statistics.from_sum(s, (sum, x, 0), form, &mut Nothing)
+                        }
                     }
                 };
                 if STREAMS {

@@ -5,7 +5,7 @@ use crate::Element;
 use crate::order::Beside;
 use crate::real::private::Number;
 use crate::rows::Place;
-use crate::vector::{LINE, Memory, Work, to_line};
+use crate::vector::{LINE, Memory, Work};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -215,7 +215,7 @@ where
     match (seam, output) {
         (Some(seam), Some(to)) if n - at >= Seam::<E>::LEN => {
             let after = to.wrapping_add(n).addr() % LINE / size_of::<E>();
-            let lines = at + to_line(to.wrapping_add(at))..n - after;
+            let lines = at + to.wrapping_add(at).align_offset(LINE)..n - after;
             // SAFETY: the caller's; so many numbers reach the end of a line.
             unsafe { seam.ends(s, write, (to, at, n), &lines) };
             lines
@@ -230,7 +230,7 @@ where
             if n - at >= long::<E>()
                 && let Some(to) = output
             {
-                first += to_line(to.wrapping_add(at)).min(n - at);
+                first += to.wrapping_add(at).align_offset(LINE).min(n - at);
             }
             let last = n - (n - first) % S::WIDTH;
             // SAFETY: the caller's.

@@ -63,7 +63,7 @@ impl<E: Element> Part<'_, '_, '_, '_, E> {
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let mut seam = Seam::new();
-            let mut weight = call.weight.of_row_above(0, &mut same[1]);
+            let mut weight = call.weight.of_all_rows_above(&same[1]);
             while !rows.is_empty() {
                 let first = rows.start;
                 rows.start += TREES.min(rows.len());

@@ -17,7 +17,7 @@ impl<E: Element> Part<'_, '_, E> {
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let mut seam = Seam::new();
-            let mut numbers = (call.weight.of_row_above(0, &mut weight), call.bias.of_row(0, &mut bias));
+            let mut numbers = (call.weight.of_all_rows_above(&weight), call.bias.of_all_rows(&bias));
             while !rows.is_empty() {
                 let first = rows.start;
                 rows.start += TREES.min(rows.len());
