@@ -307,12 +307,12 @@ impl<E: Element, S: Memory<E>, const ARRAYS: usize> Beside<E::Acc, S> for Prefet
 }
 
 impl Statistics {
-    /// The first pass over a row: the sum that [`Statistics::from_sum`] wants. `beside` is other work to do meanwhile.
+    /// The first pass over a row: the sum that [`Statistics::second_pass`] wants. `beside` is other work to do meanwhile.
     ///
     /// # Safety
     /// `x` has the numbers that `form` uses, and what `beside` wants.
     #[inline(always)]
-    unsafe fn sum<E, S, B>(self, s: S, x: Place<E>, form: &Form<E::Acc>, beside: &mut B) -> E::Acc
+    unsafe fn first_pass<E, S, B>(self, s: S, x: Place<E>, form: &Form<E::Acc>, beside: &mut B) -> E::Acc
     where
         E: Element,
         S: Memory<E>,
@@ -342,9 +342,9 @@ impl Statistics {
     /// type has (see [`crate::wide`]). `beside` is other work to do meanwhile, and memory is asked for so many bytes `ahead`.
     ///
     /// # Safety
-    /// As [`Statistics::sum`].
+    /// As [`Statistics::first_pass`].
     #[inline(always)]
-    unsafe fn from_sum<E, S, B>(
+    unsafe fn second_pass<E, S, B>(
         self,
         s: S,
         (sum, x, ahead): (E::Acc, Place<E>, usize),
@@ -372,7 +372,7 @@ impl Statistics {
     /// Both passes over a row in cache, by themselves: a sum by itself takes several blocks at once.
     ///
     /// # Safety
-    /// As [`Statistics::sum`].
+    /// As [`Statistics::first_pass`].
     #[inline(always)]
     unsafe fn in_cache<E, S>(self, s: S, x: Place<E>, form: &Form<E::Acc>) -> Option<Moments<E::Acc>>
     where
@@ -392,7 +392,7 @@ fn spread<B>(work: &mut B, bytes: usize) -> Spread<'_, B> {
 /// Those of layer norm, given the sum of the row.
 ///
 /// # Safety
-/// As [`Statistics::sum`].
+/// As [`Statistics::first_pass`].
 #[inline(always)]
 unsafe fn centred<E, S, B>(
     s: S,
@@ -447,13 +447,13 @@ impl<E: Element, S: Memory<E>> Work<S> for InCache<'_, E> {
     #[inline(always)]
     fn run(self, s: S) -> Self::Output {
         let Self { statistics, sum, x, form } = self;
-        // SAFETY: who makes these promises what `Statistics::sum` wants.
+        // SAFETY: who makes these promises what `Statistics::first_pass` wants.
         unsafe {
             let sum = match sum {
                 Some(sum) => sum,
-                None => statistics.sum(s, x, form, &mut Nothing),
+                None => statistics.first_pass(s, x, form, &mut Nothing),
             };
-            statistics.from_sum(s, (sum, x, 0), form, &mut Nothing)
+            statistics.second_pass(s, (sum, x, 0), form, &mut Nothing)
         }
     }
 }
@@ -461,7 +461,7 @@ impl<E: Element, S: Memory<E>> Work<S> for InCache<'_, E> {
 /// mean(x - m), and the variance that follows from it and mean((x - m)^2).
 ///
 /// # Safety
-/// As [`Statistics::sum`].
+/// As [`Statistics::first_pass`].
 #[inline(always)]
 unsafe fn deviations<E, S, B>(
     s: S,

@@ -103,7 +103,7 @@ impl<E: Element> AddOfRow<E> {
     /// # Safety
     /// The row has the numbers that `form` uses, which are all, and is as it was; and what `beside` wants.
     #[inline(always)]
-    pub(super) unsafe fn sum_for<S, B>(
+    pub(super) unsafe fn first_pass<S, B>(
         self,
         s: S,
         statistics: Statistics,
@@ -158,7 +158,7 @@ impl<E: Element, S: Memory<E>> Numbers<E::Acc, S> for AddOfRow<E> {
     }
 }
 
-/// [`AddOfRow::sum_for`] beside nothing, out of line.
+/// [`AddOfRow::first_pass`] beside nothing, out of line.
 pub(super) struct ByItself<'a, E: Element> {
     pub(super) add: AddOfRow<E>,
     pub(super) statistics: Statistics,
@@ -170,8 +170,8 @@ impl<E: Element, S: Memory<E>> Work<S> for ByItself<'_, E> {
 
     #[inline(always)]
     fn run(self, s: S) -> Self::Output {
-        // SAFETY: who makes these promises what `sum_for` wants.
-        unsafe { self.add.sum_for(s, self.statistics, self.form, &mut Nothing) }
+        // SAFETY: who makes these promises what `first_pass` wants.
+        unsafe { self.add.first_pass(s, self.statistics, self.form, &mut Nothing) }
     }
 }
 

@@ -162,7 +162,7 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
             let start = rows.start;
             let bytes = n * size_of::<E>();
             let ahead = add::Ahead::of(statistics, bytes);
-            let second_ahead = if call.add.is_some() { ahead.of_second_pass() } else { AHEAD.max(bytes) };
+            let next = if call.add.is_some() { ahead.of_second_pass() } else { AHEAD.max(bytes) };
             let mut seam = Seam::new();
             let by_row = call.weight.varies() || call.bias.varies();
             let mut numbers = (call.weight.of_all_rows_above(&weight), call.bias.of_all_rows(&bias));
@@ -177,7 +177,7 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
                     let add = add.of_row(row, wide);
                     x = add.sum();
                     sum = Some(if STREAMS {
-                        add.sum_for(s, statistics, form, &mut (&mut write, add.prefetch(ahead)))
+                        add.first_pass(s, statistics, form, &mut (&mut write, add.prefetch(ahead)))
                     } else {
                         s.outlined(add::ByItself { add, statistics, form })
                     });
@@ -185,17 +185,17 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
                 let fast = if STREAMS {
                     let sum = match sum {
                         Some(sum) => sum,
-                        None => statistics.sum(s, x, form, &mut write),
+                        None => statistics.first_pass(s, x, form, &mut write),
                     };
-                    statistics.from_sum(s, (sum, x, second_ahead), form, &mut write)
+                    statistics.second_pass(s, (sum, x, next), form, &mut write)
                 } else {
                     match sum {
                         // A pass is all that they want, and a call takes as long as that of a short row.
                         Some(sum) if statistics == Statistics::Uncentred => uncentred(sum, form),
                         Some(sum) => s.outlined(InCache { statistics, sum: Some(sum), x, form }),
                         None => {
-                            let sum = statistics.sum(s, x, form, &mut Nothing);
-                            statistics.from_sum(s, (sum, x, 0), form, &mut Nothing)
+                            let sum = statistics.first_pass(s, x, form, &mut Nothing);
+                            statistics.second_pass(s, (sum, x, 0), form, &mut Nothing)
                         }
                     }
                 };

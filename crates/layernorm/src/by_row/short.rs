@@ -73,31 +73,11 @@ impl<T: Real> MomentsOfRows<T> {
 }
 
 /// [`MomentsOfRows::of`] in a function of its own, of both directions.
-#[derive(Clone, Copy)]
 struct Taken<'a, 'b, E: Element> {
     statistics: Statistics,
     x: &'b Mixed<'a, E>,
     first: usize,
     form: &'b Form<E::Acc>,
-}
-
-impl<E: Element> Taken<'_, '_, E> {
-    /// The first pass over the rows.
-    ///
-    /// # Safety
-    /// That of [`MomentsOfRows::of`].
-    #[inline(always)]
-    unsafe fn sum<S: Memory<E>>(self, s: S, squared: bool, to: &mut Trees<S::Folded>) {
-        for i in 0..TREES {
-            // SAFETY: the caller's.
-            unsafe {
-                let numbers = self.x.row(self.first + i);
-                let mut ahead = Prefetch::<E, 1>::new([numbers.bytes_on(AHEAD)]);
-                let [sum, _] = lanes(s, 0, self.form.used, &Summed { numbers, squared }, &mut ahead);
-                to.write(i, s.fold(sum));
-            }
-        }
-    }
 }
 
 impl<E: Element, S: Memory<E>> Work<S> for Taken<'_, '_, E> {
@@ -112,10 +92,11 @@ impl<E: Element, S: Memory<E>> Work<S> for Taken<'_, '_, E> {
         let mut folded = [Trees::new(), Trees::new()];
         // SAFETY: that of `MomentsOfRows::of`, which alone makes these; all of what is folded is written before it is read.
         unsafe {
-            // Each kind a loop: to ask in it takes a tenth of a short row's time.
-            match statistics {
-                Statistics::Centred => self.sum(s, false, &mut folded[0]),
-                Statistics::Uncentred => self.sum(s, true, &mut folded[0]),
+            for i in 0..TREES {
+                let x = x.row(first + i);
+                let mut ahead = Prefetch::<E, 1>::new([x.bytes_on(AHEAD)]);
+                let [sum, _] = lanes(s, 0, n, &statistics.summed(x), &mut ahead);
+                folded[0].write(i, s.fold(sum));
             }
             of.rstd = s.rests_of_trees(folded[0].all());
             if statistics == Statistics::Centred {
