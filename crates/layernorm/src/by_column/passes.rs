@@ -11,7 +11,7 @@ use crate::order::{Plainly, Terms, sums};
 use crate::real::private::Number;
 use crate::rows::{Place, PlaceMut, Target};
 use crate::vector::{Body, Memory, Vector, Work, dispatch};
-use crate::{Element, Real, threads};
+use crate::{Element, threads};
 use std::ops::Range;
 
 /// The centre and scale of channels. For sums of deviations, the scale is not looked at.
@@ -110,24 +110,8 @@ impl<E: Element> Body<E> for Sums<'_, '_, '_, E> {
                 (false, false) => s.outlined(Runs::<E, false>(of)),
                 (false, true) => s.outlined(Runs::<E, true>(of)),
             }
-            // By itself, because it is the same for all elements that are summed in one type.
-            s.outlined(ChunkDone { tree: &mut tree, last: row - 1 });
+            tree.row_done(s, row - 1);
         }
-    }
-}
-
-/// The chunk that ends with row `last` is summed.
-struct ChunkDone<'a, 'c, T> {
-    tree: &'a mut Tree<'c, T>,
-    last: usize,
-}
-
-impl<T: Real, S: Vector<T>> Work<S> for ChunkDone<'_, '_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, s: S) {
-        self.tree.row_done(s, self.last);
     }
 }
 

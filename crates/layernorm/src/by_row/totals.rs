@@ -475,7 +475,8 @@ impl<T: Real> Summands<'_, T> {
     }
 }
 
-/// The last row of a node was added, and of a shard with its last node. (Out of line: seldom, and long.)
+/// The last row of a node was added, and of a shard with its last node. (Out of line: seldom, long, and the same for all
+/// elements that are summed in one type.)
 struct NodeDone<'a, 'b, T> {
     tree: &'b mut Tree<'a, T>,
     ends_shard: bool,
