@@ -321,7 +321,7 @@ impl Statistics {
         let terms = self.summed(x);
         // SAFETY: the caller's.
         unsafe {
-            let [sum, _] = if B::STREAMS && self == Self::Centred {
+            let [sum, _] = if self == Self::Centred {
                 // The pass before this one, over the row before, asked for this row; so will the next one for the next row.
                 sums(s, form.used, &terms, &mut Resting::<B>(PhantomData))
             } else {
@@ -359,11 +359,10 @@ impl Statistics {
         // SAFETY: the caller's.
         unsafe {
             match self {
-                Self::Centred if B::STREAMS => {
+                Self::Centred => {
                     let ahead = Prefetch::<E, 1>::new([x.bytes_on(ahead)]);
                     centred(s, sum, x, form, &mut (&mut spread(beside, form.used * size_of::<E>()), ahead))
                 }
-                Self::Centred => centred(s, sum, x, form, &mut Nothing),
                 Self::Uncentred => uncentred(sum, form),
             }
         }
@@ -449,11 +448,14 @@ impl<E: Element, S: Memory<E>> Work<S> for InCache<'_, E> {
         let Self { statistics, sum, x, form } = self;
         // SAFETY: who makes these promises what `Statistics::first_pass` wants.
         unsafe {
-            let sum = match sum {
-                Some(sum) => sum,
-                None => statistics.first_pass(s, x, form, &mut Nothing),
+            let (sum, ahead) = match sum {
+                // The row was added up just now: there is nothing to ask for.
+                Some(sum) => (sum, 0),
+                None => {
+                    (statistics.first_pass(s, x, form, &mut Nothing), AHEAD.max(form.used * size_of::<E>()))
+                }
             };
-            statistics.second_pass(s, (sum, x, 0), form, &mut Nothing)
+            statistics.second_pass(s, (sum, x, ahead), form, &mut Nothing)
         }
     }
 }

@@ -195,7 +195,7 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
                         Some(sum) => s.outlined(InCache { statistics, sum: Some(sum), x, form }),
                         None => {
                             let sum = statistics.first_pass(s, x, form, &mut Nothing);
-                            statistics.second_pass(s, (sum, x, 0), form, &mut Nothing)
+                            statistics.second_pass(s, (sum, x, next), form, &mut Nothing)
                         }
                     }
                 };
