@@ -192,11 +192,9 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
                     match sum {
                         // A pass is all that they want, and a call takes as long as that of a short row.
                         Some(sum) if statistics == Statistics::Uncentred => uncentred(sum, form),
-                        Some(sum) => s.outlined(InCache { statistics, sum: Some(sum), x, form }),
-                        None => {
-                            let sum = statistics.first_pass(s, x, form, &mut Nothing);
-                            statistics.second_pass(s, (sum, x, next), form, &mut Nothing)
-                        }
+                        Some(_) => s.outlined(InCache { statistics, sum, x, form }),
+                        // In line: of 768 features, a call takes 7% of the time.
+                        None => InCache { statistics, sum, x, form }.run(s),
                     }
                 };
                 if STREAMS {
