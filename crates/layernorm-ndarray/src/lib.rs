@@ -11,7 +11,7 @@
 //! # Ok::<(), layernorm_ndarray::Error>(())
 //! ```
 //!
-//! Elements are f32, f64, or `f16` and `bf16` of the crate `half`. A [`Norm`] says over which [`Axes`], and with which
+//! Elements are f32, f64, or by the feature `half` `f16` and `bf16` of the crate of that name. A [`Norm`] says over which [`Axes`], and with which
 //! weight, bias and eps; each index of the other axes is a row, in logical order.
 //!
 //! # Norms

@@ -13,9 +13,9 @@ use crate::vector::{Body, dispatch, portable::Portable};
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{avx2::Avx2, avx512::Avx512};
 use crate::{Error, Level, Real, Rows, RowsMut, Run};
-use half::{bf16, f16};
 
-/// A type that tensors hold: `f32`, `f64`, [`half::f16`] or [`half::bf16`]. Sealed.
+/// A type that tensors hold: `f32`, `f64`, and with the feature `half` `f16` and `bf16` of the
+/// [crate of that name](https://docs.rs/half). Sealed.
 ///
 /// Halves are read as f32, exactly; sums and statistics are f32; and results are rounded once, to nearest even.
 ///
@@ -30,6 +30,10 @@ use half::{bf16, f16};
 /// assert_eq!(y.map(f32::from), [-2.0, 2.0, -2.0, 2.0]);
 /// # Ok::<(), layernorm::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no type that `layernorm` computes with",
+    note = "elements are f32 and f64, and f16 and bf16 of the crate `half` with the feature `half` of `layernorm`"
+)]
 pub trait Element: Copy + Default + Send + Sync + std::fmt::Debug + private::Stored + 'static {
     /// The type of sums and statistics: f64 for f64, f32 for all others.
     type Acc: Real;
@@ -40,12 +44,6 @@ impl Element for f32 {
 }
 impl Element for f64 {
     type Acc = Self;
-}
-impl Element for f16 {
-    type Acc = f32;
-}
-impl Element for bf16 {
-    type Acc = f32;
 }
 
 /// A type that parameters and residuals beside elements `E` may have: `E` itself, or f32 beside halves. Sealed.
@@ -58,8 +56,6 @@ impl Element for bf16 {
 pub trait Companion<E: Element>: Element<Acc = E::Acc> + private::Beside<E> {}
 
 impl<E: Element> Companion<E> for E {}
-impl Companion<f16> for f32 {}
-impl Companion<bf16> for f32 {}
 
 /// Numbers beside elements `E`, in the elements' own type or in the one that they accumulate in.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +80,7 @@ impl<E: Element> Values<'_, E> {
     }
 }
 
+#[macro_use]
 pub(crate) mod private {
     #![allow(
         private_interfaces,
@@ -116,26 +113,6 @@ pub(crate) mod private {
             (Mixed::Own(from), MixedMut::Own(to))
         }
     }
-
-    macro_rules! beside {
-        ($half:ty) => {
-            impl Beside<$half> for f32 {
-                const WIDE: bool = true;
-                fn values(values: &[Self]) -> Values<'_, $half> {
-                    Values::Wide(values)
-                }
-                fn mixed(rows: Rows<'_, Self>) -> Mixed<'_, $half> {
-                    Mixed::Wide(rows.source())
-                }
-                fn mixed_in_place(rows: RowsMut<'_, Self>) -> (Mixed<'_, $half>, MixedMut<'_, $half>) {
-                    let (from, to) = rows.in_place();
-                    (Mixed::Wide(from), MixedMut::Wide(to))
-                }
-            }
-        };
-    }
-    beside!(f16);
-    beside!(bf16);
 
     /// What the kernels need of an element.
     pub trait Stored: Sized + Copy {
@@ -350,55 +327,13 @@ pub(crate) mod private {
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "rounding to nearest is what is wanted")]
-    fn to_f32(value: f64) -> f32 {
+    pub(super) fn to_f32(value: f64) -> f32 {
         value as f32
-    }
-
-    /// To f32 such that rounding that to a half gives what rounding `value` to the half would: towards zero, with
-    /// the last bit set where anything was lost (rounding to odd).
-    fn odd(value: f64) -> f32 {
-        let nearest = to_f32(value);
-        if f64::from(nearest) == value || value.is_nan() {
-            return nearest;
-        }
-        let away = f64::from(nearest).abs() > value.abs();
-        f32::from_bits((nearest.to_bits() - u32::from(away)) | 1)
     }
 
     stored!(f32, false, |x| x, to_f32);
     stored!(f64, false, |x| x, |x| x);
-    stored!(f16, true, Self::to_f32, |x| Self::from_f32(odd(x)));
-    stored!(bf16, true, Self::to_f32, |x| Self::from_f32(odd(x)));
 }
 
-#[cfg(test)]
-mod tests {
-    use super::private::Stored;
-    use half::{bf16, f16};
-
-    /// At the middle of two halves, and a step of f64 beside it, which f32 does not see.
-    fn rounds_once<E: Stored + Copy + Into<f64>>(
-        of_bits: fn(u16) -> E,
-        to_bits: fn(E) -> u16,
-        infinity: u16,
-    ) {
-        for bits in (0..infinity - 1).step_by(if cfg!(miri) { 997 } else { 1 }) {
-            let [below, above]: [f64; 2] = [bits, bits + 1].map(|bits| of_bits(bits).into());
-            let middle = (below + above) / 2.0;
-            let of = |value: f64| to_bits(E::from_f64(value));
-            assert_eq!(of(middle.next_down()), bits, "below {middle:e}");
-            assert_eq!(of(middle), bits + bits % 2, "{middle:e}");
-            assert_eq!(of(middle.next_up()), bits + 1, "above {middle:e}");
-            assert_eq!(of(-middle.next_up()), (bits + 1) | 0x8000, "below {:e}", -middle);
-        }
-        assert_eq!(to_bits(E::from_f64(1e300)), infinity);
-        assert_eq!(to_bits(E::from_f64(1e-300)), 0);
-        assert!(Into::<f64>::into(E::from_f64(f64::NAN)).is_nan(), "a NaN stays one");
-    }
-
-    #[test]
-    fn f64_is_rounded_once_to_halves() {
-        rounds_once(f16::from_bits, f16::to_bits, f16::INFINITY.to_bits());
-        rounds_once(bf16::from_bits, bf16::to_bits, bf16::INFINITY.to_bits());
-    }
-}
+#[cfg(feature = "half")]
+mod halves;

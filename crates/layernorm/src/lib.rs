@@ -23,6 +23,14 @@
 //! The functions (and their backward and in-place forms) take [`Rows`] with any
 //! stride, parameters that are absent, shared or per unit ([`Params`]), and a [`Run`] that says at which
 //! [`Level`] and on which [`Threads`] to work. [`mod@reference`] is the whole family of norms in plain f64.
+//!
+//! # Features
+//! None is on by default.
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `half` | elements in `f16` and `bf16` of the crate `half`; and as much again to compile |
+//! | `rayon` | rows over the threads of the caller's pool |
 
 mod activation;
 mod adaptive;

@@ -398,6 +398,7 @@ unsafe impl<T: Send> Sync for Target<'_, T> {}
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Mixed<'a, E: Element> {
     Own(Source<'a, E>),
+    #[cfg_attr(not(feature = "half"), expect(dead_code, reason = "no other element is narrower"))]
     Wide(Source<'a, E::Acc>),
 }
 
@@ -405,6 +406,7 @@ pub(crate) enum Mixed<'a, E: Element> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum MixedMut<'a, E: Element> {
     Own(Target<'a, E>),
+    #[cfg_attr(not(feature = "half"), expect(dead_code, reason = "no other element is narrower"))]
     Wide(Target<'a, E::Acc>),
 }
 

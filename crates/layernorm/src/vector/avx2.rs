@@ -1,8 +1,7 @@
 //! 256-bit vectors with fused multiply-add.
 
-use super::{Body, Memory, Vector, Work};
+use super::{Body, Vector, Work};
 use crate::Element;
-use half::{bf16, f16};
 use std::arch::x86_64::*;
 
 /// Proof of AVX2, FMA and F16C.
@@ -125,78 +124,6 @@ avx2!(
     _mm256_maskstore_pd,
     _mm256_stream_pd
 );
-
-halves!(
-    Avx2,
-    f16,
-    __m256,
-    _mm256_cvtph_ps,
-    narrow_f16,
-    _mm_loadu_si128,
-    load_first_halves,
-    _mm_storeu_si128,
-    store_first_halves,
-    _mm_stream_si128
-);
-halves!(
-    Avx2,
-    bf16,
-    __m256,
-    widen_bf16,
-    narrow_bf16,
-    _mm_loadu_si128,
-    load_first_halves,
-    _mm_storeu_si128,
-    store_first_halves,
-    _mm_stream_si128
-);
-
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn load_first_halves(from: *const u16, count: usize) -> __m128i {
-    let mut halves = [0u16; 8];
-    // SAFETY: the caller's for the reads; `count` is less than eight. The array holds a register.
-    unsafe {
-        halves.as_mut_ptr().copy_from_nonoverlapping(from, count);
-        _mm_loadu_si128(halves.as_ptr().cast())
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn store_first_halves(to: *mut u16, register: __m128i, count: usize) {
-    let mut halves = [0u16; 8];
-    // SAFETY: the array has room for a register; the caller's for the writes; `count` is less than eight.
-    unsafe {
-        _mm_storeu_si128(halves.as_mut_ptr().cast(), register);
-        to.copy_from_nonoverlapping(halves.as_ptr(), count);
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-fn narrow_f16(v: __m256) -> __m128i {
-    _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v)
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn widen_bf16(halves: __m128i) -> __m256 {
-    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(halves)))
-}
-
-/// To nearest even, by integers.
-#[inline]
-#[target_feature(enable = "avx2")]
-fn narrow_bf16(v: __m256) -> __m128i {
-    let bits = _mm256_castps_si256(v);
-    let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
-    let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
-    let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(v, v));
-    let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
-    let either = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
-    _mm_packus_epi32(_mm256_castsi256_si128(either), _mm256_extracti128_si256::<1>(either))
-}
 
 /// All ones in the first `count` of eight lanes.
 #[inline]

@@ -1,8 +1,7 @@
 //! 512-bit vectors.
 
-use super::{Body, Memory, TREES, Vector, Work};
+use super::{Body, TREES, Vector, Work};
 use crate::Element;
-use half::{bf16, f16};
 use std::arch::x86_64::*;
 
 /// Proof of AVX-512 F, DQ, BW and VL.
@@ -137,78 +136,14 @@ avx512!(
     _mm512_stream_pd
 );
 
-halves!(
-    Avx512,
-    f16,
-    __m512,
-    _mm512_cvtph_ps,
-    narrow_f16,
-    _mm256_loadu_si256,
-    load_first_halves,
-    _mm256_storeu_si256,
-    store_first_halves,
-    _mm256_stream_si256
-);
-halves!(
-    Avx512,
-    bf16,
-    __m512,
-    widen_bf16,
-    narrow_bf16,
-    _mm256_loadu_si256,
-    load_first_halves,
-    _mm256_storeu_si256,
-    store_first_halves,
-    _mm256_stream_si256
-);
-
-#[inline]
-#[target_feature(enable = "avx512bw,avx512vl")]
-unsafe fn load_first_halves(from: *const i16, count: usize) -> __m256i {
-    // SAFETY: the caller's; masked lanes are not read.
-    unsafe { _mm256_maskz_loadu_epi16(first::<__mmask16>(count), from) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512bw,avx512vl")]
-unsafe fn store_first_halves(to: *mut i16, halves: __m256i, count: usize) {
-    // SAFETY: the caller's; masked lanes are not written.
-    unsafe { _mm256_mask_storeu_epi16(to, first::<__mmask16>(count), halves) }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn narrow_f16(v: __m512) -> __m256i {
-    _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v)
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn widen_bf16(halves: __m256i) -> __m512 {
-    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
-}
-
-/// To nearest even, by integers: the instruction for it flushes subnormals to zero.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn narrow_bf16(v: __m512) -> __m256i {
-    let bits = _mm512_castps_si512(v);
-    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-    let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
-    let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
-    let either = _mm512_mask_blend_epi32(nan, rounded, quiet);
-    _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(either))
-}
-
 /// A mask of the first `count` lanes, `count` less than there are.
 #[inline(always)]
 #[allow(clippy::cast_possible_truncation, reason = "a mask has as many bits as a register has lanes")]
-fn first<M: Mask>(count: usize) -> M {
+pub(super) fn first<M: Mask>(count: usize) -> M {
     M::from_bits((1u32 << count) - 1)
 }
 
-trait Mask {
+pub(super) trait Mask {
     fn from_bits(bits: u32) -> Self;
 }
 impl Mask for __mmask8 {

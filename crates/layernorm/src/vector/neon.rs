@@ -1,8 +1,7 @@
 //! 128-bit vectors of aarch64. No streaming stores and no prefetch on stable Rust: both are plain here.
 
-use super::{Body, Memory, Vector, Work};
+use super::{Body, Vector, Work};
 use crate::Element;
-use half::{bf16, f16};
 use std::arch::aarch64::*;
 
 /// Proof of NEON.
@@ -171,19 +170,4 @@ fn power_f32(v: float32x4_t) -> float32x4_t {
 #[target_feature(enable = "neon")]
 fn power_f64(v: float64x2_t) -> float64x2_t {
     vreinterpretq_f64_s64(vshlq_n_s64::<52>(vreinterpretq_s64_f64(v)))
-}
-
-halves_one_by_one!(Neon, f16, 4, of_array, to_array);
-halves_one_by_one!(Neon, bf16, 4, of_array, to_array);
-
-fn of_array(array: [f32; 4]) -> float32x4_t {
-    // SAFETY: every aarch64 has NEON; the array holds a register.
-    unsafe { vld1q_f32(array.as_ptr()) }
-}
-
-fn to_array(v: float32x4_t) -> [f32; 4] {
-    let mut array = [0.0; 4];
-    // SAFETY: every aarch64 has NEON; the array has room for a register.
-    unsafe { vst1q_f32(array.as_mut_ptr(), v) };
-    array
 }

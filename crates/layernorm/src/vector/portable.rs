@@ -1,8 +1,7 @@
 //! Arrays in place of registers: every processor has these.
 
-use super::{Body, Memory, Vector, Work};
+use super::{Body, Vector, Work};
 use crate::Element;
-use half::{bf16, f16};
 
 /// Arrays of four: as much as the smallest registers have, and no more than that to compile.
 #[derive(Clone, Copy)]
@@ -155,11 +154,3 @@ macro_rules! portable {
 
 portable!(f32, 8, 23);
 portable!(f64, 4, 52);
-
-halves_one_by_one!(Portable, f16, 4, same, same);
-halves_one_by_one!(Portable, bf16, 4, same, same);
-
-#[inline(always)]
-fn same(array: [f32; WIDTH]) -> [f32; WIDTH] {
-    array
-}
