@@ -110,7 +110,8 @@ fn worst<N: Number, A: Number>(output: &[N], expected: &Expected) -> f64 {
         match (error <= 0.0, error.is_nan()) {
             (true, _) => worst,
             (_, true) => f64::INFINITY,
-            _ => worst.max(error / unit),
+            // Not by `unit`, which may be below the smallest number.
+            _ => worst.max(error / scale / A::UNIT),
         }
     })
 }
@@ -139,6 +140,17 @@ mod tests {
         assert!((off - 7.0).abs() < 1e-6, "{off}");
         let off = worst::<f32, f32>(&[1.0 + 8.0 * u], &expected(1.0, 4.0, false));
         assert!((off - 2.0).abs() < 1e-6, "{off}");
+    }
+
+    /// There the steps between numbers are larger than u of them, and u of them is no number.
+    #[test]
+    fn the_smallest_numbers_are_counted_too() {
+        let exact = f64::MIN_POSITIVE * 0.99;
+        let off = |steps: u64| {
+            worst::<f64, f64>(&[f64::from_bits(exact.to_bits() + steps)], &expected(exact, exact, false))
+        };
+        assert_eq!(off(1), 0.0, "a step is free");
+        assert!(off(2) > 1.9 && off(2) < 2.3, "{}", off(2));
     }
 
     #[test]
