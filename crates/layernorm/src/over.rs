@@ -11,6 +11,7 @@
 mod copy;
 mod masked;
 
+use self::copy::Way;
 use crate::activation::Activate;
 use crate::affine::{Affine, Runs};
 use crate::by_row::backward::{Backward, RunSums};
@@ -179,6 +180,8 @@ impl Plan {
             _ => 1,
         };
         let rows = (TILE / bytes).max(side_by_side.min(WIDE_TILE / bytes));
+        // Whole lines, if it is some.
+        let rows = if rows > side_by_side { rows - rows % side_by_side } else { rows };
         let rows = rows.clamp(1, self.rows.div_ceil(parts).max(1));
         let same_in_all_rows = self.in_order() && self.params == self.runs.per_row;
         let params = if same_in_all_rows { 0 } else { pad(rows.saturating_mul(self.runs.per_row)) };
@@ -412,7 +415,14 @@ impl<E: Element> OverForward<'_, E> {
                             (Place { start: x, stride }, Place { start: y, stride })
                         }
                         None => {
-                            copy::rows::<E, true>(self.x.row(0).cast_mut(), tile, plan, rows.clone());
+                            copy::rows(
+                                Way::Gather,
+                                self.x.row(0).cast_mut(),
+                                tile,
+                                plan,
+                                rows.clone(),
+                                level,
+                            );
                             let tile = Place { start: tile, stride: plan.features };
                             (tile, tile)
                         }
@@ -434,7 +444,7 @@ impl<E: Element> OverForward<'_, E> {
                         y.activate(None, plan.features, rows.len(), level);
                     }
                     if plan.stride().is_none() {
-                        copy::rows::<E, false>(self.y.row(0), tile, plan, rows);
+                        copy::rows(Way::Scatter, self.y.row(0), tile, plan, rows, level);
                     }
                 }
             }
@@ -654,8 +664,15 @@ impl<E: Element> OverBackward<'_, E> {
                         (x, dy, dx_at(at).map(place))
                     }
                     None => {
-                        copy::rows::<E, true>(self.x.row(0).cast_mut(), x_tile, plan, rows.clone());
-                        copy::rows::<E, true>(self.dy.row(0).cast_mut(), dy_tile, plan, rows.clone());
+                        copy::rows(Way::Gather, self.x.row(0).cast_mut(), x_tile, plan, rows.clone(), level);
+                        copy::rows(
+                            Way::Gather,
+                            self.dy.row(0).cast_mut(),
+                            dy_tile,
+                            plan,
+                            rows.clone(),
+                            level,
+                        );
                         let [x, dy] = [x_tile, dy_tile].map(|start| Place { start, stride: n });
                         (x, dy, self.dx.map(|_| dy))
                     }
@@ -702,7 +719,7 @@ impl<E: Element> OverBackward<'_, E> {
                     }
                 }
                 if let (true, Some(from), Some(to)) = (gathers, dx, self.dx) {
-                    copy::rows::<E, false>(to.row(0), from.start, plan, rows);
+                    copy::rows(Way::Scatter, to.row(0), from.start, plan, rows, level);
                 }
             }
         }

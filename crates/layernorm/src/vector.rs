@@ -7,7 +7,7 @@
 /// The methods of [`Vector`] that are one instruction at every level but the portable one, by the intrinsics' names.
 /// The token that has them proves that the machine has the instructions.
 macro_rules! instructions {
-    ($t:ty, $v:ty, $splat:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $select:ident, $power:ident, $load:ident, $store:ident) => {
+    ($t:ty, $v:ty, $splat:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $select:ident, $power:ident, $zip:ident, $load:ident, $store:ident) => {
         #[inline(always)]
         fn splat(self, value: $t) -> $v {
             // SAFETY: the token; so below.
@@ -42,6 +42,11 @@ macro_rules! instructions {
         fn power_of_two(self, v: $v) -> $v {
             // SAFETY: the token.
             unsafe { $power(v) }
+        }
+        #[inline(always)]
+        fn zip(self, a: $v, b: $v) -> [$v; 2] {
+            // SAFETY: the token.
+            unsafe { $zip(a, b) }
         }
         #[inline(always)]
         unsafe fn load(self, from: *const $t) -> $v {
@@ -155,6 +160,8 @@ pub(crate) trait Vector<T: Real>: Copy + Send + Sync {
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `c - a * b`, rounded once.
     fn fnma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// The lanes of `a` and `b` by turns: those of their first halves, and those of their last ones.
+    fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2];
     /// The first `count` lanes; +0 in the others.
     fn keep_first(self, v: Self::V, count: usize) -> Self::V;
     /// The lanes combined by the tree of adjacent pairs,

@@ -27,7 +27,7 @@ macro_rules! avx2 {
     (
         $t:ty, $v:ty, $width:literal, $first:ident, $tree:ident,
         $splat:ident, $zero:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $select:ident,
-        $power:ident, $fma:ident, $fnma:ident, $and:ident,
+        $power:ident, $zip:ident, $fma:ident, $fnma:ident, $and:ident,
         $cast:ident, $load:ident, $load_mask:ident, $store:ident, $store_mask:ident, $stream:ident
     ) => {
         impl Vector<$t> for Avx2 {
@@ -43,7 +43,7 @@ macro_rules! avx2 {
                 unsafe { outlined(self, work) }
             }
 
-            instructions!($t, $v, $splat, $add, $sub, $mul, $div, $select, $power, $load, $store);
+            instructions!($t, $v, $splat, $add, $sub, $mul, $div, $select, $power, $zip, $load, $store);
             instructions_of_x86!($t, $v, $fma, $fnma, $stream);
 
             #[inline(always)]
@@ -90,6 +90,7 @@ avx2!(
     _mm256_div_ps,
     select_f32,
     power_f32,
+    zip_f32,
     _mm256_fmadd_ps,
     _mm256_fnmadd_ps,
     _mm256_and_ps,
@@ -114,6 +115,7 @@ avx2!(
     _mm256_div_pd,
     select_f64,
     power_f64,
+    zip_f64,
     _mm256_fmadd_pd,
     _mm256_fnmadd_pd,
     _mm256_and_pd,
@@ -167,6 +169,22 @@ fn tree_f64([a, b, c, d]: [__m256d; 4]) -> f64 {
 #[target_feature(enable = "avx")]
 fn select_f32(a: __m256, b: __m256, then: __m256, otherwise: __m256) -> __m256 {
     _mm256_blendv_ps(otherwise, then, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b))
+}
+
+/// By turns within each half of the registers, of which the first ones come first.
+#[inline]
+#[target_feature(enable = "avx")]
+fn zip_f32(a: __m256, b: __m256) -> [__m256; 2] {
+    let [low, high] = [_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b)];
+    [_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high)]
+}
+
+/// As [`zip_f32`].
+#[inline]
+#[target_feature(enable = "avx")]
+fn zip_f64(a: __m256d, b: __m256d) -> [__m256d; 2] {
+    let [low, high] = [_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b)];
+    [_mm256_permute2f128_pd::<0x20>(low, high), _mm256_permute2f128_pd::<0x31>(low, high)]
 }
 
 #[inline]

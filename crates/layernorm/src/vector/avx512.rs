@@ -27,7 +27,7 @@ macro_rules! avx512 {
     (
         $t:ty, $v:ty, $width:literal, $mask:ty, $pairs:ident, $tree:ident, $trees:ident,
         $splat:ident, $zero:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $select:ident,
-        $power:ident, $fma:ident, $fnma:ident, $keep:ident,
+        $power:ident, $zip:ident, $fma:ident, $fnma:ident, $keep:ident,
         $load:ident, $load_mask:ident, $store:ident, $store_mask:ident, $stream:ident
     ) => {
         impl Vector<$t> for Avx512 {
@@ -43,7 +43,7 @@ macro_rules! avx512 {
                 unsafe { outlined(self, work) }
             }
 
-            instructions!($t, $v, $splat, $add, $sub, $mul, $div, $select, $power, $load, $store);
+            instructions!($t, $v, $splat, $add, $sub, $mul, $div, $select, $power, $zip, $load, $store);
             instructions_of_x86!($t, $v, $fma, $fnma, $stream);
 
             #[inline(always)]
@@ -101,6 +101,7 @@ avx512!(
     _mm512_div_ps,
     select_f32,
     power_f32,
+    zip_f32,
     _mm512_fmadd_ps,
     _mm512_fnmadd_ps,
     _mm512_maskz_mov_ps,
@@ -126,6 +127,7 @@ avx512!(
     _mm512_div_pd,
     select_f64,
     power_f64,
+    zip_f64,
     _mm512_fmadd_pd,
     _mm512_fnmadd_pd,
     _mm512_maskz_mov_pd,
@@ -239,6 +241,22 @@ fn trees_f64(pairs: &[__m512d; TREES]) -> [f64; TREES] {
 #[target_feature(enable = "avx512f")]
 fn select_f32(a: __m512, b: __m512, then: __m512, otherwise: __m512) -> __m512 {
     _mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), otherwise, then)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn zip_f32(a: __m512, b: __m512) -> [__m512; 2] {
+    let first = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    let last = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    [_mm512_permutex2var_ps(a, first, b), _mm512_permutex2var_ps(a, last, b)]
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn zip_f64(a: __m512d, b: __m512d) -> [__m512d; 2] {
+    let first = _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11);
+    let last = _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15);
+    [_mm512_permutex2var_pd(a, first, b), _mm512_permutex2var_pd(a, last, b)]
 }
 
 #[inline]

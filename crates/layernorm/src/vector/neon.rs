@@ -26,7 +26,7 @@ unsafe fn outlined<W: Work<Neon>>(s: Neon, work: W) -> W::Output {
 macro_rules! neon {
     (
         $t:ty, $v:ty, $width:literal, $splat:ident, $add:ident, $sub:ident, $mul:ident, $div:ident, $select:ident,
-        $power:ident, $fma:ident, $fnma:ident, $pairs:ident, $total:ident, $load:ident, $store:ident
+        $power:ident, $zip:ident, $fma:ident, $fnma:ident, $pairs:ident, $total:ident, $load:ident, $store:ident
     ) => {
         impl Vector<$t> for Neon {
             type V = $v;
@@ -41,7 +41,7 @@ macro_rules! neon {
                 unsafe { outlined(self, work) }
             }
 
-            instructions!($t, $v, $splat, $add, $sub, $mul, $div, $select, $power, $load, $store);
+            instructions!($t, $v, $splat, $add, $sub, $mul, $div, $select, $power, $zip, $load, $store);
 
             #[inline(always)]
             fn zero_lanes(self) -> Self::Lanes {
@@ -115,6 +115,7 @@ neon!(
     vdivq_f32,
     select_f32,
     power_f32,
+    zip_f32,
     vfmaq_f32,
     vfmsq_f32,
     vpaddq_f32,
@@ -133,6 +134,7 @@ neon!(
     vdivq_f64,
     select_f64,
     power_f64,
+    zip_f64,
     vfmaq_f64,
     vfmsq_f64,
     vpaddq_f64,
@@ -158,6 +160,18 @@ fn select_f32(a: float32x4_t, b: float32x4_t, then: float32x4_t, otherwise: floa
 #[target_feature(enable = "neon")]
 fn select_f64(a: float64x2_t, b: float64x2_t, then: float64x2_t, otherwise: float64x2_t) -> float64x2_t {
     vbslq_f64(vcltq_f64(a, b), then, otherwise)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn zip_f32(a: float32x4_t, b: float32x4_t) -> [float32x4_t; 2] {
+    [vzip1q_f32(a, b), vzip2q_f32(a, b)]
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn zip_f64(a: float64x2_t, b: float64x2_t) -> [float64x2_t; 2] {
+    [vzip1q_f64(a, b), vzip2q_f64(a, b)]
 }
 
 #[inline]

@@ -98,6 +98,12 @@ macro_rules! portable {
                 Fused::fused(&lanes!(i => -a[i]), &b, &c)
             }
             #[inline(always)]
+            fn zip(self, a: Self::V, b: Self::V) -> [Self::V; 2] {
+                [0, WIDTH].map(|first| {
+                    lanes!(i => if i % 2 == 0 { a[(first + i) / 2] } else { b[(first + i) / 2] })
+                })
+            }
+            #[inline(always)]
             fn keep_first(self, v: Self::V, count: usize) -> Self::V {
                 lanes!(i => if i < count { v[i] } else { 0.0 })
             }
