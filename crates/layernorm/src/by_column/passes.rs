@@ -1,17 +1,17 @@
 //! The passes over a batch: sums over the channels, and the last pass, which writes.
 
 use super::{Grid, Inputs, Plan, Rooms};
-use crate::affine::{Affine, Parameters};
+use crate::affine::{Affine, Numbers, Parameters};
 use crate::by_row::last_pass::{Write, by_itself};
 use crate::by_row::seam::Seam;
 use crate::by_row::totals::Tree;
 use crate::by_row::{Deviations, Standardise, store};
 use crate::element::private::Stored;
-use crate::order::{Plainly, Terms, sums};
+use crate::order::{CHUNK, Plainly, Terms, sums};
 use crate::real::private::Number;
 use crate::rows::{Place, PlaceMut, Target};
 use crate::vector::{Body, Memory, Vector, Work, dispatch};
-use crate::{Element, threads};
+use crate::{Element, Real, threads};
 use std::ops::Range;
 
 /// The centre and scale of channels. For sums of deviations, the scale is not looked at.
@@ -196,6 +196,8 @@ impl<E: Element, S: Memory<E>, const BACKWARD: bool> Work<S> for Rows<'_, '_, E,
         let Chunk { inputs, rows, channels, centres, to, .. } = self.0;
         let (n, positions) = (channels.len(), inputs.grid.positions);
         let zero = s.splat(E::Acc::from_f64(0.0));
+        // A chunk is gone through across its rows, which no processor foresees: so each asks for the one that lies where it does in the next.
+        let ahead = CHUNK * inputs.grid.shape.stride * size_of::<E>();
         // A bit a row.
         let valid = |row: &usize| BACKWARD || inputs.valid.holds(*row, positions);
         let taken = rows.clone().filter(valid).fold(0u32, |bits, row| bits | 1 << (row - rows.start));
@@ -214,11 +216,15 @@ impl<E: Element, S: Memory<E>, const BACKWARD: bool> Work<S> for Rows<'_, '_, E,
                             dy: Place::own(dy.row(row)),
                             standardise,
                         };
+                        s.prefetch(terms.x.bytes_on(ahead + at * size_of::<E>()));
+                        s.prefetch(terms.dy.bytes_on(ahead + at * size_of::<E>()));
                         sums = terms.add_all(s, at, count, sums);
                     }
                 } else {
                     for row in rows.clone().filter(|row| taken >> (row - rows.start) & 1 == 1) {
-                        let d = s.sub(Place::own(inputs.x.row(row)).load(s, at, count), m);
+                        let x = Place::own(inputs.x.row(row));
+                        s.prefetch(x.bytes_on(ahead + at * size_of::<E>()));
+                        let d = s.sub(x.load(s, at, count), m);
                         sums = [s.add(sums[0], d), s.fma(d, d, sums[1])];
                     }
                 }
@@ -322,17 +328,29 @@ impl<E: Element, const BACKWARD: bool> Body<E> for LastPart<'_, '_, '_, E, BACKW
 
     #[inline(always)]
     fn run<S: Memory<E>>(self, s: S) {
-        if self.of.inputs.grid.last { self.rows(s) } else { self.runs(s) }
+        let grid = self.of.inputs.grid;
+        let all = self.of.left_out.iter().all(|out| *out == E::Acc::from_f64(0.0));
+        match grid.last {
+            true if S::STREAMS && all && self.streams(grid.channels) => self.rows(s),
+            true => self.chunks(s),
+            false => self.runs(s),
+        }
     }
 }
 
 impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
+    /// Are lines of so many numbers written past the caches, by a level that can?
+    fn streams(&self, numbers: usize) -> bool {
+        let Last { inputs, in_place, .. } = self.of;
+        let bytes = inputs.grid.shape.bytes::<E>();
+        !in_place && numbers >= 4 * E::Acc::LANES && bytes >= self.stream_from
+    }
+
     #[inline(always)]
     fn runs<S: Memory<E>>(self, s: S) {
-        let Self { of: Last { inputs, to, in_place, channels, of, weight, bias, left_out }, .. } = self;
-        let Grid { shape, run: n, positions, .. } = inputs.grid;
-        let streams =
-            S::STREAMS && !in_place && n >= 4 * E::Acc::LANES && shape.bytes::<E>() >= self.stream_from;
+        let Last { inputs, to, channels, of, weight, bias, left_out, .. } = self.of;
+        let Grid { run: n, positions, .. } = inputs.grid;
+        let streams = S::STREAMS && self.streams(n);
         let mut seam = Seam::new();
         for i in self.channels {
             if left_out.get(i).is_some_and(|out| *out != E::Acc::from_f64(0.0)) {
@@ -349,7 +367,7 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
                 to: std::ptr::null_mut(),
                 standardise: Standardise::of_lanes(s, of),
                 weight: s.splat(weight.number(0, channel)),
-                bias: if BACKWARD { s.sub(s.splat(E::Acc::from_f64(-0.0)), b) } else { bias },
+                bias: if BACKWARD { minus(s, b) } else { bias },
                 along: s.splat(a.number(0, i)),
             };
             for row in self.rows.clone() {
@@ -383,8 +401,38 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
         }
     }
 
+    /// Channels last, past the caches: row by row, as memory lies.
     #[inline(always)]
     fn rows<S: Memory<E>>(self, s: S) {
+        let Last { inputs, to, of, weight, bias, .. } = self.of;
+        let Grid { channels: n, positions, .. } = inputs.grid;
+        let nothing = Affine::new(None, 0.0);
+        let [m, c, rstd, a, b] = of;
+        let columns = [m, c, rstd, a, b, weight, bias, &nothing];
+        let mut same: [_; 8] = std::array::from_fn(|i| columns[i].same());
+        let [m, c, rstd, a, b, weight, bias, nothing] =
+            std::array::from_fn(|i| columns[i].of_row(0, &mut same[i]));
+        let mut seam = Seam::new();
+        for row in self.rows {
+            // SAFETY: the rows are the batch's and this thread's, with `n` numbers each, as all columns have.
+            unsafe {
+                let x = Place::own(inputs.x.row(row));
+                let dy = inputs.dy.map_or(x, |dy| Place::own(dy.row(row)));
+                let of = [m, c, rstd, a, b, weight, bias];
+                let mut work = ApplyByChannel::<E, BACKWARD> { x, dy, to: to.row(row), of };
+                if BACKWARD && !inputs.valid.holds(row, positions) {
+                    (work.x, work.of) = (dy, [m, c, rstd, nothing, nothing, weight, bias]);
+                }
+                by_itself(s, work, 0, n, Some(&mut seam));
+            }
+        }
+        // SAFETY: all rows were this thread's.
+        unsafe { seam.leave(s) };
+    }
+
+    /// Channels last: a register of channels after the other, over all rows of a chunk.
+    #[inline(always)]
+    fn chunks<S: Memory<E>>(self, s: S) {
         let Last { inputs, to, of, weight, bias, left_out, .. } = self.of;
         let (n, positions) = (inputs.grid.channels, inputs.grid.positions);
         let all = left_out.iter().all(|out| *out == E::Acc::from_f64(0.0));
@@ -418,7 +466,7 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
                         to: std::ptr::null_mut(),
                         standardise: Standardise::of_lanes(s, of),
                         weight: weight.get(s, at, count),
-                        bias: if BACKWARD { s.sub(s.splat(E::Acc::from_f64(-0.0)), b) } else { bias },
+                        bias: if BACKWARD { minus(s, b) } else { bias },
                         along: a.get(s, at, count),
                     };
                     for row in chunk.clone() {
@@ -435,6 +483,60 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
             }
         }
     }
+}
+
+/// [`Apply`] where each number of a row is another channel's.
+#[derive(Clone, Copy)]
+struct ApplyByChannel<E: Element, const BACKWARD: bool> {
+    x: Place<E>,
+    dy: Place<E>,
+    to: *mut E,
+    /// m, c, rstd, a, b, weight, bias.
+    of: [Numbers<E>; 7],
+}
+
+impl<E: Element, S: Memory<E>, const BACKWARD: bool> Write<E, S> for ApplyByChannel<E, BACKWARD> {
+    #[inline(always)]
+    unsafe fn numbers(&self, s: S, at: usize, count: usize, stream: bool) {
+        let Self { x, dy, to, of: [m, c, rstd, a, b, weight, bias] } = *self;
+        // SAFETY: the caller's; a column has a number for each channel.
+        unsafe {
+            let work = Apply::<E, _, BACKWARD> {
+                x,
+                dy,
+                to,
+                standardise: Standardise::of_lanes(
+                    s,
+                    [m.get(s, at, count), c.get(s, at, count), rstd.get(s, at, count)],
+                ),
+                weight: weight.get(s, at, count),
+                bias: if BACKWARD { minus(s, b.get(s, at, count)) } else { bias.get(s, at, count) },
+                along: a.get(s, at, count),
+            };
+            work.numbers(s, at, count, stream);
+        }
+    }
+
+    #[inline(always)]
+    fn input(&self) -> Place<E> {
+        self.x
+    }
+
+    #[inline(always)]
+    fn output(&self) -> Option<*mut E> {
+        Some(self.to)
+    }
+
+    #[inline(always)]
+    fn to(self, to: *mut E) -> Self {
+        Self { to, ..self }
+    }
+}
+
+/// -v.
+#[inline(always)]
+fn minus<T: Real, S: Vector<T>>(s: S, v: S::V) -> S::V {
+    s.sub(s.splat(T::from_f64(-0.0)), v)
 }
 
 /// What the last pass does with numbers of x and dy.
