@@ -352,45 +352,50 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
         let Grid { run: n, positions, .. } = inputs.grid;
         let streams = S::STREAMS && self.streams(n);
         let mut seam = Seam::new();
-        for i in self.channels {
-            if left_out.get(i).is_some_and(|out| *out != E::Acc::from_f64(0.0)) {
-                continue;
-            }
-            let channel = channels.start + i;
-            let [m, c, rstd, a, b] = of;
-            let of = [s.splat(m.number(0, i)), s.splat(c.number(0, i)), s.splat(rstd.number(0, i))];
-            let b = s.splat(b.number(0, i));
-            let bias = s.splat(bias.number(0, channel));
-            let work = Apply::<E, _, BACKWARD> {
-                x: Place::own(std::ptr::null()),
-                dy: Place::own(std::ptr::null()),
-                to: std::ptr::null_mut(),
-                standardise: Standardise::of_lanes(s, of),
-                weight: s.splat(weight.number(0, channel)),
-                bias: if BACKWARD { minus(s, b) } else { bias },
-                along: s.splat(a.number(0, i)),
-            };
-            for row in self.rows.clone() {
-                // SAFETY: the rows are the batch's, a channel has a run in each, and these channels are this thread's.
-                unsafe {
-                    let x = Place::own(inputs.x.row(row)).add(channel * n);
-                    let dy = match inputs.dy {
-                        Some(dy) => Place::own(dy.row(row)).add(channel * n),
-                        None => x,
-                    };
-                    let to = to.row(row).add(channel * n);
-                    let work = Apply { x, dy, to, ..work };
-                    if !BACKWARD {
-                        by_itself(s, work, 0, n, streams.then_some(&mut seam));
-                        continue;
-                    }
-                    let (first, mut at) = (inputs.position(row), 0);
-                    while at < n {
-                        let (valid, end) = inputs.valid.stretch(first + at, first + n, positions);
-                        let end = end - first;
-                        let work = if valid { work } else { work.apart(s) };
-                        by_itself(s, work, at, end, streams.then_some(&mut seam));
-                        at = end;
+        // Past the caches as memory lies, a sample's channels one after the other; in them, a channel's parameters once.
+        let together = if inputs.grid.shape.bytes::<E>() >= self.stream_from { 1 } else { self.rows.len() };
+        for start in self.rows.clone().step_by(together.max(1)) {
+            let rows = start..self.rows.end.min(start + together);
+            for i in self.channels.clone() {
+                if left_out.get(i).is_some_and(|out| *out != E::Acc::from_f64(0.0)) {
+                    continue;
+                }
+                let channel = channels.start + i;
+                let [m, c, rstd, a, b] = of;
+                let of = [s.splat(m.number(0, i)), s.splat(c.number(0, i)), s.splat(rstd.number(0, i))];
+                let b = s.splat(b.number(0, i));
+                let bias = s.splat(bias.number(0, channel));
+                let work = Apply::<E, _, BACKWARD> {
+                    x: Place::own(std::ptr::null()),
+                    dy: Place::own(std::ptr::null()),
+                    to: std::ptr::null_mut(),
+                    standardise: Standardise::of_lanes(s, of),
+                    weight: s.splat(weight.number(0, channel)),
+                    bias: if BACKWARD { minus(s, b) } else { bias },
+                    along: s.splat(a.number(0, i)),
+                };
+                for row in rows.clone() {
+                    // SAFETY: the rows are the batch's, a channel has a run in each, and these channels are this thread's.
+                    unsafe {
+                        let x = Place::own(inputs.x.row(row)).add(channel * n);
+                        let dy = match inputs.dy {
+                            Some(dy) => Place::own(dy.row(row)).add(channel * n),
+                            None => x,
+                        };
+                        let to = to.row(row).add(channel * n);
+                        let work = Apply { x, dy, to, ..work };
+                        if !BACKWARD {
+                            by_itself(s, work, 0, n, streams.then_some(&mut seam));
+                            continue;
+                        }
+                        let (first, mut at) = (inputs.position(row), 0);
+                        while at < n {
+                            let (valid, end) = inputs.valid.stretch(first + at, first + n, positions);
+                            let end = end - first;
+                            let work = if valid { work } else { work.apart(s) };
+                            by_itself(s, work, at, end, streams.then_some(&mut seam));
+                            at = end;
+                        }
                     }
                 }
             }

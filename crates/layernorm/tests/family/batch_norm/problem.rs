@@ -371,6 +371,10 @@ pub(crate) fn ways() -> Vec<(String, How<'static>)> {
                 How { apart, in_place, ..at(level) },
             ));
         }
+        for apart in [0, 3] {
+            let run = at(level).run.with_stream_from(0);
+            ways.push((format!("{level}, {apart} apart, past the caches"), How { apart, run, ..at(level) }));
+        }
         #[cfg(feature = "rayon")]
         ways.push((
             format!("{level}, threads"),
@@ -383,7 +387,9 @@ pub(crate) fn ways() -> Vec<(String, How<'static>)> {
 /// Samples, channels, positions. Few under Miri, which is slow: they take every way through the unsafe code.
 pub(crate) const SHAPES: &[[usize; 3]] = if cfg!(miri) { &[[9, 3, 2], [3, 17, 1]] } else { &ALL_SHAPES };
 
-const ALL_SHAPES: [[usize; 3]; 22] = [
+const ALL_SHAPES: [[usize; 3]; 24] = [
+    [3, 131, 7],
+    [5, 320, 4],
     [2, 1, 1],
     [1, 1, 2],
     [1, 3, 5],
