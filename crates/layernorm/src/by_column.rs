@@ -15,7 +15,8 @@
 
 pub(crate) mod backward;
 pub(crate) mod forward;
-mod passes;
+mod last_pass;
+mod sums;
 mod wide;
 
 use crate::by_row::totals::Split;

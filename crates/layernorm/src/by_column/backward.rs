@@ -2,7 +2,8 @@
 //! dx = weight rstd (dy - B / n - x_hat A / n); where the statistics were given, dx = weight rstd dy.
 
 use super::forward::enough;
-use super::passes::{Centres, Last};
+use super::last_pass::Last;
+use super::sums::Centres;
 use super::wide;
 use super::*;
 use crate::affine::Affine;

@@ -1,6 +1,7 @@
 //! The forward pass of batch norm: the statistics of the batch, or given ones.
 
-use super::passes::{Centres, Last};
+use super::last_pass::Last;
+use super::sums::Centres;
 use super::wide;
 use super::*;
 use crate::affine::Affine;
