@@ -252,7 +252,8 @@ fn apart(shape: &[usize], strides: &[usize]) -> Result<(), Error> {
 ///
 /// The statistics go to `saved`, one entry a row. Over trailing axes the rows are normalised where they lie, with the bits
 /// of [`layer_norm`](crate::layer_norm); over others they are gathered into tiles in the workspace, which grows
-/// (allocates) where it is too small. Nothing else is allocated. With a mask, rows are done one by one and more slowly.
+/// (allocates) where it is too small. Nothing else is allocated. With a mask, rows are done one by one, and those of
+/// which only some numbers are valid more slowly.
 ///
 /// Source: Ba, Kiros, Hinton 2016, arXiv:1607.06450, equation 3; masks as in Flax.
 ///

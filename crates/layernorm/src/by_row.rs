@@ -71,6 +71,11 @@ impl<T: Real> Moments<T> {
         let zero = T::from_f64(0.0);
         Self { m: zero, c: zero, rstd: zero, along: zero }
     }
+
+    /// With which x_hat is x, bit for bit.
+    pub(crate) fn unit() -> Self {
+        Self { rstd: T::from_f64(1.0), ..Self::none() }
+    }
 }
 
 /// Statistics of rows in memory, one number a row in each column: columns to read or columns to write.
@@ -373,7 +378,12 @@ impl Statistics {
     /// # Safety
     /// As [`Statistics::first_pass`].
     #[inline(always)]
-    unsafe fn in_cache<E, S>(self, s: S, x: Place<E>, form: &Form<E::Acc>) -> Option<Moments<E::Acc>>
+    pub(crate) unsafe fn in_cache<E, S>(
+        self,
+        s: S,
+        x: Place<E>,
+        form: &Form<E::Acc>,
+    ) -> Option<Moments<E::Acc>>
     where
         E: Element,
         S: Memory<E>,

@@ -25,6 +25,7 @@ use crate::rows::{Mixed, MixedMut, Shape, Source, Target};
 use crate::threads::{self, share};
 use crate::vector::LINE;
 use crate::{Activation, Element, Error, Level, ParamGradients, Rounding, Run, Threads, Workspace};
+use masked::Masked;
 use std::ops::Range;
 
 /// Axes that a tensor may have.
@@ -379,7 +380,7 @@ impl<E: Element> OverForward<'_, E> {
 
     /// Numbers that a part takes beside tiles and parameters.
     fn others(&self) -> usize {
-        if self.mask.is_some() { masked::FORWARD * self.plan.features } else { 0 }
+        if self.mask.is_some() { masked::ROWS * self.plan.features } else { 0 }
     }
 
     pub(crate) fn run_in(&self, memory: &mut [E::Acc], run: Run) -> Result<(), Error> {
@@ -427,13 +428,11 @@ impl<E: Element> OverForward<'_, E> {
                             (tile, tile)
                         }
                     };
+                    let call = self.rows(rows.clone(), x, y, [&mut *weights, &mut *biases]);
                     if let Some(mask) = &self.mask {
-                        for (i, row) in rows.clone().enumerate() {
-                            let [x, y] = [x, y].map(|of| of.start.add(i * of.stride));
-                            masked::forward(self, mask, row, (x, y), &mut *others, level);
-                        }
+                        Masked { mask, statistics: self.statistics, first: rows.start, level }
+                            .forward(call, &mut *others);
                     } else {
-                        let call = self.rows(rows.clone(), x, y, [&mut *weights, &mut *biases]);
                         let done = call.run(
                             self.statistics,
                             Run::default().with_level(level).with_threads(Threads::One),
@@ -553,7 +552,7 @@ impl<E: Element> OverBackward<'_, E> {
     /// Numbers that a part takes beside tiles and parameters: what a mask needs, and the sums of the runs of a tile.
     fn others(&self, cut: &Cut) -> usize {
         let sums = if self.wants_runs() && !self.is_whole() { cut.sums(&self.plan) } else { 0 };
-        sums.saturating_add(if self.mask.is_some() { masked::BACKWARD * self.plan.features } else { 0 })
+        sums.saturating_add(if self.mask.is_some() { masked::ROWS * self.plan.features } else { 0 })
     }
 
     /// How what is summed over rows is split.
@@ -688,24 +687,16 @@ impl<E: Element> OverBackward<'_, E> {
                 }
                 let sums = tile_sums.split_at_mut(tile_sums.len() / 2);
                 let sums = [sums.0, sums.1].map(|sums| Target::every(sums, runs.per_row));
+                let call = self.rows(rows.clone(), [x, dy], dx, &mut *weights);
+                let sums_of_runs = self.wants_runs().then_some(RunSums { runs, sums });
+                let call = Backward { sums_of_runs, first: rows.start, ..call };
                 if let Some(mask) = &self.mask {
-                    for (i, row) in rows.clone().enumerate() {
-                        let [x, dy] = [x, dy].map(|of| of.start.add(i * of.stride));
-                        let dx = dx.map(|of| of.start.add(i * of.stride));
-                        let sums = sums.map(|sums| sums.from(i));
-                        masked::backward(
-                            self,
-                            mask,
-                            row,
-                            (x, dy, dx),
-                            tree.as_deref_mut(),
-                            (sums, &mut *of_mask, level),
-                        );
-                    }
+                    Masked { mask, statistics: self.statistics, first: rows.start, level }.backward(
+                        call,
+                        tree.as_deref_mut(),
+                        &mut *of_mask,
+                    );
                 } else {
-                    let call = self.rows(rows.clone(), [x, dy], dx, &mut *weights);
-                    let sums_of_runs = self.wants_runs().then_some(RunSums { runs, sums });
-                    let call = Backward { sums_of_runs, first: rows.start, ..call };
                     call.part(self.statistics, level, 0..k, tree.as_deref_mut());
                 }
                 if self.wants_runs() {

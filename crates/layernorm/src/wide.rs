@@ -221,6 +221,15 @@ pub(crate) unsafe fn statistics<E: Element>(
     Wide::new(of, form, &|i| unsafe { x.number(i) }.to_f64()).moments()
 }
 
+/// x_hat of one row in its place, of which the form may use the first numbers alone; gives the statistics to save.
+#[cold]
+#[inline(never)]
+pub(crate) fn standardise<T: Real>(of: Statistics, form: &Form<T>, row: &mut [T]) -> Moments<T> {
+    let wide = Wide::new(of, form, &|i| row[i].to_f64());
+    row.iter_mut().for_each(|x| *x = T::from_f64(wide.x_hat(x.to_f64())));
+    wide.moments()
+}
+
 /// Normalise one row; gives the statistics to save.
 ///
 /// # Safety

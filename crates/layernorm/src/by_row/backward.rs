@@ -9,7 +9,7 @@ mod runs;
 mod together;
 
 pub(crate) use differentiate::Pointers;
-pub(crate) use runs::{RunSums, sum_runs};
+pub(crate) use runs::RunSums;
 
 use differentiate::Differentiate;
 use runs::{OfWhole, SumRuns};
@@ -170,6 +170,53 @@ impl<'a, E: Element> Backward<'a, E> {
             return;
         }
         dispatch(level, Part { call: self, rows, statistics, totals });
+    }
+
+    /// What a row that was measured elsewhere, whose numbers `x` has, adds to the sums over runs or over rows.
+    ///
+    /// # Safety
+    /// The row exists, and is this thread's.
+    #[inline(always)]
+    pub(crate) unsafe fn sum<S: Memory<E>>(
+        &self,
+        s: S,
+        row: usize,
+        (x, moments): (Place<E>, Moments<E::Acc>),
+        totals: Option<&mut Tree<'_, E::Acc>>,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let dy = Place::own(self.dy.row(row));
+            if let Some(to) = self.sums_of_runs {
+                s.outlined(SumRuns { x, dy, moments, to, row });
+            }
+            if let Some(totals) = totals {
+                let of = Pointers { x, dy, dx: None, upstream: None, totals: Some(totals.current()) };
+                let (same, ready) = (self.weight.same(), Ready { moments, ..Ready::none() });
+                let add = Differentiate::new(s, self.weight.of_all_rows_above(&same), of, ready);
+                s.outlined(ByItself::new(add, 0, self.shape.features, None));
+                totals.row_done(s, self.first + row);
+            }
+        }
+    }
+
+    /// u = weight dy of a row.
+    ///
+    /// # Safety
+    /// The row exists; `u` has room for one.
+    #[inline(always)]
+    pub(crate) unsafe fn weigh<S: Memory<E>>(&self, s: S, row: usize, u: PlaceMut<E>) {
+        // SAFETY: the caller's.
+        unsafe {
+            let (dy, n) = (Place::own(self.dy.row(row)), self.shape.features);
+            if self.weight.has_runs() {
+                let mut scratch = Scratch::new();
+                s.outlined(Weigh { dy, weight: self.weight.of_runs(row, &mut scratch), u, n });
+            } else {
+                let mut same = self.weight.same();
+                s.outlined(Weigh { dy, weight: self.weight.of_row(row, &mut same), u, n });
+            }
+        }
     }
 
     fn streams(&self) -> bool {
@@ -393,6 +440,30 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, '_, '_, E> {
                 seam.leave(s);
             }
             self.row_done(s, last, &mut totals);
+        }
+    }
+}
+
+/// u = weight dy.
+struct Weigh<E: Element, P> {
+    dy: Place<E>,
+    weight: P,
+    u: PlaceMut<E>,
+    n: usize,
+}
+
+impl<E: Element, P: Parameters<E>, S: Memory<E>> Work<S> for Weigh<E, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        for at in (0..self.n).step_by(S::WIDTH) {
+            let count = S::WIDTH.min(self.n - at);
+            // SAFETY: who makes these promises that all three have `n` numbers.
+            unsafe {
+                let u = s.mul(self.weight.get(s, at, count), self.dy.load(s, at, count));
+                self.u.store(s, at, count, u, false);
+            }
         }
     }
 }

@@ -97,6 +97,28 @@ impl<'a, E: Element> Forward<'a, E> {
         !self.in_place && self.shape.bytes::<E>() >= self.stream_from
     }
 
+    /// The last pass over a row that was measured elsewhere, through the cache. `x` has its numbers.
+    ///
+    /// # Safety
+    /// The row exists, and is this thread's.
+    #[inline(always)]
+    pub(crate) unsafe fn write<S: Memory<E>>(&self, s: S, row: usize, x: Place<E>, moments: Moments<E::Acc>) {
+        let (n, Self { weight, bias, .. }) = (self.shape.features, self);
+        // SAFETY: the caller's.
+        unsafe {
+            let places = (x, self.y.row(row));
+            if weight.has_runs() || bias.has_runs() {
+                let [mut weights, mut biases] = [Scratch::new(), Scratch::new()];
+                let numbers = (weight.of_runs(row, &mut weights), bias.of_runs(row, &mut biases));
+                s.outlined(ByItself::new(self.normalise(s, places, numbers, moments), 0, n, None));
+            } else {
+                let [mut weights, mut biases] = [weight.same(), bias.same()];
+                let numbers = (weight.of_row_above(row, &mut weights), bias.of_row(row, &mut biases));
+                s.outlined(ByItself::new(self.normalise(s, places, numbers, moments), 0, n, None));
+            }
+        }
+    }
+
     /// The last pass over a row, from `x` to `y`.
     #[inline(always)]
     fn normalise<S: Memory<E>, P, Q>(

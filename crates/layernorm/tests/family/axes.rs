@@ -11,29 +11,31 @@ use layernorm::{
 };
 
 #[derive(Clone)]
-struct Case<T> {
-    shape: Vec<usize>,
-    strides: Option<Vec<usize>>,
-    over: Vec<usize>,
-    affine: Vec<usize>,
+pub(crate) struct Case<T> {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) strides: Option<Vec<usize>>,
+    pub(crate) over: Vec<usize>,
+    pub(crate) affine: Vec<usize>,
     /// As long as the tensor, with holes where there are strides.
-    x: Vec<T>,
-    dy: Vec<T>,
-    weight: Vec<T>,
-    bias: Vec<T>,
-    /// A mask over all axes.
-    mask: Option<Vec<bool>>,
-    rms: bool,
-    eps: f64,
+    pub(crate) x: Vec<T>,
+    pub(crate) dy: Vec<T>,
+    pub(crate) weight: Vec<T>,
+    pub(crate) bias: Vec<T>,
+    /// A mask over all axes,
+    pub(crate) mask: Option<Vec<bool>>,
+    /// but along these the same: it is read where they are at 0.
+    pub(crate) lacks: Vec<usize>,
+    pub(crate) rms: bool,
+    pub(crate) eps: f64,
 }
 
 #[derive(Clone)]
-struct Results<T: Number> {
-    y: Vec<T>,
-    stats: Stats<T::Acc>,
-    dx: Vec<T>,
-    dweight: Vec<T::Acc>,
-    dbias: Vec<T::Acc>,
+pub(crate) struct Results<T: Number> {
+    pub(crate) y: Vec<T>,
+    pub(crate) stats: Stats<T::Acc>,
+    pub(crate) dx: Vec<T>,
+    pub(crate) dweight: Vec<T::Acc>,
+    pub(crate) dbias: Vec<T::Acc>,
 }
 
 fn row_major(shape: &[usize]) -> Vec<usize> {
@@ -44,7 +46,7 @@ impl<T: Number> Case<T>
 where
     T::Acc: Number,
 {
-    fn new(shape: &[usize], over: &[usize], affine: &[usize], seed: u64) -> Self {
+    pub(crate) fn new(shape: &[usize], over: &[usize], affine: &[usize], seed: u64) -> Self {
         Self::strided(shape, None, over, affine, seed)
     }
 
@@ -66,6 +68,7 @@ where
             weight: vec![],
             bias: vec![],
             mask: None,
+            lacks: vec![],
             rms: false,
             eps: 1e-5,
         };
@@ -90,12 +93,17 @@ where
         self.strides.clone().unwrap_or_else(|| row_major(&self.shape))
     }
 
-    fn rows(&self) -> usize {
+    fn mask_steps(&self) -> Vec<usize> {
+        let steps = row_major(&self.shape).into_iter().enumerate();
+        steps.map(|(axis, step)| if self.lacks.contains(&axis) { 0 } else { step }).collect()
+    }
+
+    pub(crate) fn rows(&self) -> usize {
         (0..self.shape.len()).filter(|axis| !self.over.contains(axis)).map(|axis| self.shape[axis]).product()
     }
 
-    fn run(&self, in_place: bool, saved: bool, run: Run) -> Results<T> {
-        let mask_strides = row_major(&self.shape);
+    pub(crate) fn run(&self, in_place: bool, saved: bool, run: Run) -> Results<T> {
+        let mask_strides = self.mask_steps();
         let norm = OverAxes {
             shape: &self.shape,
             strides: self.strides.as_deref(),
@@ -145,8 +153,8 @@ where
 
     /// For each row the places of its numbers in memory, in a mask, and of its parameters: features in the order of the
     /// axes that have parameters, then of the others.
-    fn places(&self) -> Vec<Vec<[usize; 3]>> {
-        let steps = [self.steps(), row_major(&self.shape), self.of_params()];
+    pub(crate) fn places(&self) -> Vec<Vec<[usize; 3]>> {
+        let steps = [self.steps(), self.mask_steps(), self.of_params()];
         let is_over = |axis: &usize| self.over.contains(axis);
         let (first, last): (Vec<usize>, Vec<usize>) =
             (0..self.shape.len()).filter(is_over).partition(|axis| self.affine.contains(axis));
@@ -177,7 +185,7 @@ where
 }
 
 #[track_caller]
-fn assert_all_same<T: Number>(left: &Results<T>, right: &Results<T>, what: &str)
+pub(crate) fn assert_all_same<T: Number>(left: &Results<T>, right: &Results<T>, what: &str)
 where
     T::Acc: Number,
 {
@@ -191,7 +199,7 @@ where
 }
 
 /// Shapes, axes of statistics, axes of parameters.
-type Setting = (&'static [usize], &'static [usize], &'static [usize]);
+pub(crate) type Setting = (&'static [usize], &'static [usize], &'static [usize]);
 
 const SETTINGS: [Setting; 21] = [
     (&[5, 7], &[1], &[1]),
@@ -218,7 +226,7 @@ const SETTINGS: [Setting; 21] = [
 ];
 
 /// Settings that take each way; under Miri, small ones.
-fn settings() -> Vec<Setting> {
+pub(crate) fn settings() -> Vec<Setting> {
     if cfg!(miri) {
         return vec![(&[2, 3], &[1], &[1]), (&[3, 2], &[0], &[1]), (&[2, 2, 3], &[1, 2], &[0, 1])];
     }
@@ -292,7 +300,7 @@ fn it_is_the_reference_within_the_bounds() {
     }
 }
 
-fn the_same_bits<T: Number>(case: &Case<T>, what: &str)
+pub(crate) fn the_same_bits<T: Number>(case: &Case<T>, what: &str)
 where
     T::Acc: Number,
 {

@@ -20,6 +20,7 @@ mod conditional;
 mod gated;
 mod group;
 mod lengths;
+mod masks;
 #[cfg(not(miri))]
 mod properties;
 mod silu;

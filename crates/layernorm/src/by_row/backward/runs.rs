@@ -59,20 +59,3 @@ impl<E: Element, S: Memory<E>> Work<S> for SumRuns<'_, E> {
         }
     }
 }
-
-/// The sums of dy x_hat and of dy over each run of one row, given x_hat.
-pub(crate) fn sum_runs<T: Real>([x_hat, dy]: [&[T]; 2], runs: Runs, sums: [Target<'_, T>; 2], level: Level) {
-    assert!(x_hat.len() == dy.len() && dy.len() >= runs.run * runs.per_row, "a row has its runs");
-    let [x, dy] = [x_hat, dy].map(|of| Place::own(of.as_ptr()));
-    let moments = Moments { rstd: T::from_f64(1.0), ..Moments::none() };
-    dispatch(level, SumRuns { x, dy, moments, to: RunSums { runs, sums }, row: 0 });
-}
-
-impl<T: Real> Body<T> for SumRuns<'_, T> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Memory<T>>(self, s: S) {
-        s.outlined(self);
-    }
-}

@@ -4,7 +4,7 @@ use super::problem::{Problem, Results, Wide};
 use layernorm::Stats;
 
 /// Leaves of consecutive indices, from `first` on.
-fn tree<T: Wide>(mut first: usize, mut nodes: Vec<T>) -> T {
+pub(crate) fn tree<T: Wide>(mut first: usize, mut nodes: Vec<T>) -> T {
     while nodes.len() > 1 {
         let mut above = Vec::new();
         let mut rest = &nodes[..];
@@ -22,7 +22,7 @@ fn tree<T: Wide>(mut first: usize, mut nodes: Vec<T>) -> T {
 }
 
 /// A sum over a row.
-fn row<T: Wide>(n: usize, add: impl Fn(T, usize) -> T) -> T {
+pub(crate) fn row<T: Wide>(n: usize, add: impl Fn(T, usize) -> T) -> T {
     let block = |start: usize| {
         let mut lanes = vec![T::of(0.0); T::W];
         for j in start..n.min(start + T::B) {
@@ -60,7 +60,7 @@ fn parameter<T: Wide>(values: &Option<Vec<T>>, absent: f64, channel: usize) -> T
     }
 }
 
-fn negative<T: Wide>(value: T) -> T {
+pub(crate) fn negative<T: Wide>(value: T) -> T {
     value.times(T::of(-1.0))
 }
 
