@@ -196,13 +196,23 @@ fn out_of_range_x_hat_is_rounded() {
             let x_hat = plain.run(false, true, Run::default()).y;
             let got = case.run(false, true, Run::default());
             let n = case.weight.len();
-            let rows = |j: usize| (j..x_hat.len()).step_by(n);
             for (i, x_hat) in x_hat.iter().enumerate() {
                 let y = x_hat.mul_add(case.weight[i % n], case.bias[i % n]);
                 assert_same(&[got.y[i]], &[y], name);
             }
+            // Of the valid numbers it is that of a row that they are by themselves.
+            for row in case.places() {
+                let valid = row.iter().filter(|place| case.mask.as_ref().unwrap()[place[1]]);
+                let [x, x_hat]: [Vec<f32>; 2] =
+                    [&case.x, &x_hat].map(|of| valid.clone().map(|place| of[place[0]]).collect());
+                let mut alone = Case { eps: 0.0, ..Case::new(&[1, x.len()], &[1], &[1], 0) };
+                alone.x = x;
+                alone.weight.fill(1.0);
+                alone.bias.fill(-0.0);
+                assert_same(&x_hat, &alone.run(false, true, Run::default()).y, name);
+            }
             for j in 0..n {
-                let terms: Vec<_> = rows(j).map(|i| [case.dy[i], x_hat[i]]).collect();
+                let terms: Vec<_> = (j..x_hat.len()).step_by(n).map(|i| [case.dy[i], x_hat[i]]).collect();
                 let [dweight, dbias] = over_rows(&terms, true);
                 assert_same(&[got.dweight[j], got.dbias[j]], &[dweight, dbias], name);
             }
