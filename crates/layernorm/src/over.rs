@@ -175,7 +175,7 @@ impl Plan {
         let side_by_side = match (self.outer.last(), self.inner.last()) {
             (Some(rows), Some(last)) if gathers && last.stride > rows.stride => {
                 let dense = self.inner.axes().iter().filter(|axis| axis.stride < rows.stride);
-                let dense = dense.fold(1, |numbers: usize, axis| numbers.saturating_mul(axis.size));
+                let dense = dense.fold(1, |numbers: usize, axis| numbers.saturating_mul(axis.size)).max(1);
                 (2 * LINE / size_of::<E>()).div_ceil(dense)
             }
             _ => 1,

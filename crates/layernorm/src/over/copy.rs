@@ -250,3 +250,69 @@ unsafe fn block<E: Element, S: Memory<E>>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Axis;
+    use super::*;
+    use crate::affine::Runs;
+
+    /// `groups` of `channels` channels, which are last; `positions` positions, so far apart: a group is a row.
+    fn plan([groups, channels, positions]: [usize; 3], apart: usize) -> Plan {
+        let axis = |size, stride| Axis { size, stride };
+        Plan {
+            rows: groups,
+            features: channels * positions,
+            outer: Axes::of([axis(groups, channels)]),
+            inner: Axes::of([axis(channels, 1), axis(positions, apart)]),
+            runs: Runs::NONE,
+            params: 0,
+            first_param: Axes::NONE,
+            param_of_run: Axes::NONE,
+            sample: Axes::NONE,
+            samples: 0,
+            by_feature: true,
+        }
+    }
+
+    fn there_and_back<E: Element + PartialEq>(shape: [usize; 3], holes: usize) {
+        let [groups, channels, positions] = shape;
+        let (apart, n) = (groups * channels + holes, channels * positions);
+        let plan = plan(shape, apart);
+        // Numbers that halves have, too.
+        let tensor: Vec<E> = (0..positions * apart).map(|i| E::from_f64((i % 251) as f64)).collect();
+        let hole = E::from_f64(-1.0);
+        for level in if cfg!(miri) { vec![Level::Portable] } else { Level::available().collect() } {
+            let mut from = tensor.clone();
+            let (mut tile, mut back) = (vec![hole; groups * n], vec![hole; tensor.len()]);
+            // SAFETY: the tensors have all places of the plan, the tile has room for its rows, and all are this test's.
+            unsafe {
+                rows(Way::Gather, from.as_mut_ptr(), tile.as_mut_ptr(), &plan, 0..groups, level);
+                rows(Way::Scatter, back.as_mut_ptr(), tile.as_mut_ptr(), &plan, 0..groups, level);
+            }
+            for (i, number) in tile.iter().enumerate() {
+                let [channel, position] = [i / positions, i % positions];
+                assert_eq!(*number, tensor[position * apart + channel], "{level}, {shape:?}: {i}");
+            }
+            for (i, number) in back.iter().enumerate() {
+                let expected = if i % apart < groups * channels { tensor[i] } else { hole };
+                assert_eq!(*number, expected, "{level}, {shape:?}, back: {i}");
+            }
+        }
+    }
+
+    /// Blocks that are whole and that are not, of one group and of several.
+    #[test]
+    fn every_number_gets_to_its_place_and_back() {
+        let sizes = if cfg!(miri) { vec![1, 5, 9] } else { (1..=35).collect::<Vec<_>>() };
+        for channels in sizes.iter().copied() {
+            for positions in sizes.iter().copied() {
+                there_and_back::<f32>([1, channels, positions], 3);
+                there_and_back::<f64>([channels, 1, positions], 0);
+                #[cfg(feature = "half")]
+                there_and_back::<half::bf16>([3, channels, positions], 1);
+            }
+        }
+        there_and_back::<f32>([4, 10, 70], 5);
+    }
+}

@@ -341,6 +341,27 @@ fn levels_places_and_saved_statistics_give_the_same_bits() {
     }
 }
 
+/// Whichever axis has no numbers, and however they would lie.
+#[test]
+fn of_no_numbers_nothing_comes() {
+    for empty in 0..3 {
+        let mut shape = [2, 3, 4];
+        shape[empty] = 0;
+        for strides in [[12, 4, 1], [1, 2, 6], [4, 8, 1], [3, 1, 6], [8, 1, 20]] {
+            for (over, affine) in
+                [(&[0][..], &[0][..]), (&[1], &[1]), (&[2], &[2]), (&[1, 2], &[1]), (&[0, 2], &[2])]
+            {
+                let case = Case::<f32>::strided(&shape, Some(&strides), over, affine, 4);
+                for case in [case.clone(), case.masked()] {
+                    let got = case.run(false, true, Run::default());
+                    assert!(got.y.is_empty() && got.dx.is_empty());
+                    assert!(got.dweight.iter().chain(&got.dbias).all(|sum| *sum == 0.0), "{shape:?}");
+                }
+            }
+        }
+    }
+}
+
 /// Bit for bit: wherever the numbers lie.
 #[test]
 fn strides_do_not_show() {
