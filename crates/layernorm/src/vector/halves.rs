@@ -264,22 +264,37 @@ mod avx512 {
         _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(v)
     }
 
+    /// Which half goes to which place: each to the upper one of a number,
+    const SPREAD: [i16; 32] = [
+        0, 0, 0, 1, 0, 2, 0, 3, 0, 4, 0, 5, 0, 6, 0, 7, 0, 8, 0, 9, 0, 10, 0, 11, 0, 12, 0, 13, 0, 14, 0, 15,
+    ];
+    /// and back.
+    const UPPERS: [i16; 32] = [
+        1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0, 0,
+    ];
+
+    /// By one permutation: to widen and to shift are two instructions.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512bw")]
     fn widen_bf16(halves: __m256i) -> __m512 {
-        _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(halves)))
+        // SAFETY: the array holds a register.
+        let spread = unsafe { _mm512_loadu_epi16(SPREAD.as_ptr()) };
+        let halves = _mm512_castsi256_si512(halves);
+        _mm512_castsi512_ps(_mm512_maskz_permutexvar_epi16(0xAAAA_AAAA, spread, halves))
     }
 
     /// To nearest even, by integers: the instruction for it flushes subnormals to zero.
     #[inline]
-    #[target_feature(enable = "avx512f")]
+    #[target_feature(enable = "avx512bw")]
     fn narrow_bf16(v: __m512) -> __m256i {
         let bits = _mm512_castps_si512(v);
         let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
         let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
         let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(v, v);
-        let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
-        let either = _mm512_mask_blend_epi32(nan, rounded, quiet);
-        _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(either))
+        let either = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000));
+        // SAFETY: the array holds a register.
+        let uppers = unsafe { _mm512_loadu_epi16(UPPERS.as_ptr()) };
+        _mm512_castsi512_si256(_mm512_permutexvar_epi16(uppers, either))
     }
 }
