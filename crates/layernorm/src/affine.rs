@@ -208,6 +208,15 @@ pub(crate) trait Parameters<E: Element>: Copy {
     unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V;
 }
 
+/// One a feature.
+impl<E: Element> Parameters<E> for Place<E> {
+    #[inline(always)]
+    unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { self.load(s, at, count) }
+    }
+}
+
 /// One a feature, or one for all.
 #[derive(Clone, Copy)]
 pub(crate) struct Numbers<E: Element> {

@@ -68,7 +68,7 @@ impl<E: Element, const BACKWARD: bool> Body<E> for LastPart<'_, '_, '_, E, BACKW
         let all = self.of.left_out.iter().all(|out| *out == E::Acc::from_f64(0.0));
         match grid.last {
             true if S::STREAMS && all && self.streams(grid.channels) => self.rows(s),
-            true => self.chunks(s),
+            true => self.chunks(s, all),
             false => self.runs(s),
         }
     }
@@ -165,12 +165,11 @@ impl<E: Element, const BACKWARD: bool> LastPart<'_, '_, '_, E, BACKWARD> {
         unsafe { seam.leave(s) };
     }
 
-    /// Channels last: a register of channels after the other, over all rows of a chunk.
+    /// Channels last: a register of channels after the other, over all rows of a chunk. Are `all` of them taken?
     #[inline(always)]
-    fn chunks<S: Memory<E>>(self, s: S) {
+    fn chunks<S: Memory<E>>(self, s: S, all: bool) {
         let Last { inputs, to, of, weight, bias, left_out, .. } = self.of;
         let (n, positions) = (inputs.grid.channels, inputs.grid.positions);
-        let all = left_out.iter().all(|out| *out == E::Acc::from_f64(0.0));
         let [m, c, rstd, a, b] = of;
         let columns = [m, c, rstd, a, b, weight, bias];
         let mut same: [_; 7] = std::array::from_fn(|i| columns[i].same());

@@ -118,7 +118,7 @@ impl<E: Element> AddOfRow<E> {
         // SAFETY: the caller's. Each position is added up once, and then read.
         let [sum, _] = unsafe { sums(s, n, &statistics.summed(self), beside) };
         if let Some(to) = self.rounded {
-            s.outlined(Multiply { of: self.sum(), factor: None, to, n });
+            s.outlined(Multiply { of: self.sum(), factor: None::<Place<E>>, to, n });
         }
         sum
     }
@@ -175,15 +175,15 @@ impl<E: Element, S: Memory<E>> Work<S> for ByItself<'_, E> {
     }
 }
 
-/// Numbers of a row times a factor, or as they are: the gradient of a branch.
-pub(super) struct Multiply<E> {
+/// Numbers of a row times a factor, or as they are: the gradient of a branch, or u = weight dy.
+pub(super) struct Multiply<E, P> {
     pub(super) of: Place<E>,
-    pub(super) factor: Option<Place<E>>,
+    pub(super) factor: Option<P>,
     pub(super) to: PlaceMut<E>,
     pub(super) n: usize,
 }
 
-impl<E: Element, S: Memory<E>> Work<S> for Multiply<E> {
+impl<E: Element, P: Parameters<E>, S: Memory<E>> Work<S> for Multiply<E, P> {
     type Output = ();
 
     #[inline(always)]
@@ -194,7 +194,7 @@ impl<E: Element, S: Memory<E>> Work<S> for Multiply<E> {
             unsafe {
                 let mut number = self.of.load(s, at, count);
                 if let Some(factor) = self.factor {
-                    number = s.mul(factor.load(s, at, count), number);
+                    number = s.mul(factor.get(s, at, count), number);
                 }
                 self.to.store(s, at, count, number, false);
             }

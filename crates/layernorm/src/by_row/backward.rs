@@ -211,10 +211,12 @@ impl<'a, E: Element> Backward<'a, E> {
             let (dy, n) = (Place::own(self.dy.row(row)), self.shape.features);
             if self.weight.has_runs() {
                 let mut scratch = Scratch::new();
-                s.outlined(Weigh { dy, weight: self.weight.of_runs(row, &mut scratch), u, n });
+                let factor = Some(self.weight.of_runs(row, &mut scratch));
+                s.outlined(Multiply { of: dy, factor, to: u, n });
             } else {
                 let mut same = self.weight.same();
-                s.outlined(Weigh { dy, weight: self.weight.of_row(row, &mut same), u, n });
+                let factor = Some(self.weight.of_row(row, &mut same));
+                s.outlined(Multiply { of: dy, factor, to: u, n });
             }
         }
     }
@@ -440,30 +442,6 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, '_, '_, E> {
                 seam.leave(s);
             }
             self.row_done(s, last, &mut totals);
-        }
-    }
-}
-
-/// u = weight dy.
-struct Weigh<E: Element, P> {
-    dy: Place<E>,
-    weight: P,
-    u: PlaceMut<E>,
-    n: usize,
-}
-
-impl<E: Element, P: Parameters<E>, S: Memory<E>> Work<S> for Weigh<E, P> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, s: S) {
-        for at in (0..self.n).step_by(S::WIDTH) {
-            let count = S::WIDTH.min(self.n - at);
-            // SAFETY: who makes these promises that all three have `n` numbers.
-            unsafe {
-                let u = s.mul(self.weight.get(s, at, count), self.dy.load(s, at, count));
-                self.u.store(s, at, count, u, false);
-            }
         }
     }
 }
