@@ -4,7 +4,7 @@ use crate::element::Values;
 use crate::element::private::Stored;
 use crate::real::private::Number;
 use crate::rows::Place;
-use crate::vector::{LINE, Memory};
+use crate::vector::{LINE, Memory, Work};
 use crate::{Companion, Element, Error, Rows};
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -271,25 +271,55 @@ impl<E: Element> Scratch<E> {
         let (from, offset) = (Place::own(std::ptr::null()), E::Acc::from_f64(-0.0));
         Self { numbers: MaybeUninit::uninit(), holds: 0..0, from, run: 1, offset }
     }
+}
 
-    /// Spread the numbers of `count` features from `at` on over a register.
-    ///
-    /// # Safety
-    /// The scratch was made ready for a row that has these features.
-    #[cold] // so that loops keep their registers where it is not called
-    #[inline(never)]
-    unsafe fn spread(&mut self, at: usize, count: usize) {
-        let Self { numbers, holds, from, run, offset } = self;
-        let (first, last) = (at / *run, (at + count - 1) / *run);
-        // SAFETY: the caller's: there is one number a run.
-        let number = |run: usize| unsafe { from.number(run) }.add(*offset);
-        if first < last {
+/// Fills the register of a scratch for `count` features from `at` on.
+struct Fill<E: Element> {
+    scratch: *mut Scratch<E>,
+    at: usize,
+    count: usize,
+}
+
+/// The fill, called cold: so that loops keep their registers where it is not called.
+#[cold]
+#[inline(never)]
+fn fill<E: Element, S: Memory<E>>(s: S, fill: Fill<E>) {
+    s.outlined(fill);
+}
+
+impl<E: Element, S: Memory<E>> Work<S> for Fill<E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        let Self { scratch, at, count } = self;
+        // SAFETY: `RunNumbers::get`, which alone makes these, has the scratch to itself, and there is one number a run.
+        unsafe {
+            let Scratch { numbers, holds, from, run, offset } = &mut *scratch;
+            let number = |run: usize| from.number(run).add(*offset);
+            let first = at / *run;
+            let end = (first + 1).saturating_mul(*run);
+            let lanes: *mut E::Acc = numbers.as_mut_ptr().cast();
+            // By one store of a register: a read of several narrower ones would wait until they have left for the cache.
+            if at + count <= end {
+                *holds = first.saturating_mul(*run)..end;
+                s.store(lanes, s.splat(number(first)));
+                return;
+            }
             *holds = 0..0;
-            let of_feature = |i: usize| number((at + i).min(at + count - 1) / *run);
-            numbers.write(Register(std::array::from_fn(of_feature)));
-        } else {
-            *holds = first.saturating_mul(*run)..(first + 1).saturating_mul(*run);
-            numbers.write(Register([number(first); _]));
+            if at + count <= end + *run {
+                let split = s.splat(E::Acc::from_count(end - at));
+                let lane = s.load(E::Acc::LANE.as_ptr());
+                s.store(lanes, s.select_less(lane, split, s.splat(number(first)), s.splat(number(first + 1))));
+                return;
+            }
+            let (mut of, mut end) = (first, end);
+            for i in 0..S::WIDTH {
+                if at + i == end && i < count {
+                    (of, end) = (of + 1, end + *run);
+                }
+                lanes.add(i).write(number(of));
+            }
         }
     }
 }
@@ -301,7 +331,7 @@ impl<E: Element> Parameters<E> for RunNumbers<E> {
         unsafe {
             let scratch = &mut *self.scratch;
             if !(scratch.holds.start <= at && at + count <= scratch.holds.end) {
-                scratch.spread(at, count);
+                fill(s, Fill { scratch, at, count });
             }
             s.load(scratch.numbers.as_ptr().cast())
         }

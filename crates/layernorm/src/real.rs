@@ -38,6 +38,8 @@ pub(crate) mod private {
         const BLOCK: usize;
         /// Exponents (of two) between which var + eps must lie for the fast path to be accurate.
         const RANGE: (i32, i32);
+        /// The place of each lane of the widest register.
+        const LANE: [Self; 16];
 
         /// 1.5 times 2^(digits - 1), and the bias of exponents: added to a small number, it leaves an integer n in the
         /// last bits, as the exponent of 2^n.
@@ -69,6 +71,8 @@ pub(crate) mod private {
                 const LANES: usize = $lanes;
                 const BLOCK: usize = $block;
                 const RANGE: (i32, i32) = $range;
+                const LANE: [Self; 16] =
+                    [0., 1., 2., 3., 4., 5., 6., 7., 8., 9., 10., 11., 12., 13., 14., 15.];
                 const MAGIC: Self = $magic;
                 #[allow(clippy::cast_possible_truncation, reason = "rounding to nearest is what is wanted")]
                 const LOG2_E: Self = std::f64::consts::LOG2_E as Self;
