@@ -160,6 +160,39 @@ impl<'a, E: Element> Affine<'a, E> {
         Above { numbers: self.of_all_rows(same), offset: self.offset }
     }
 
+    /// How a row is cut into runs.
+    pub(crate) fn runs(&self) -> Runs {
+        self.runs
+    }
+
+    /// Which parameter is that of a row's first run: for [`Affine::of_run`].
+    pub(crate) fn first_run(&self, row: usize) -> usize {
+        self.values.filter(|_| self.has_runs()).map_or(0, |values| self.first(row, values.len()))
+    }
+
+    /// That of a run, given its number among all runs and [`Affine::same`], which it is read from.
+    #[inline(always)]
+    pub(crate) fn of_run<S: Memory<E>>(&self, s: S, run: usize, same: &mut Register<E::Acc>) -> Numbers<E> {
+        if let Some(values) = self.values.filter(|_| self.has_runs()) {
+            let number = values.get(run).add(self.offset);
+            // SAFETY: as many numbers as the widest register has. By one store: a read of several narrower ones would wait
+            // until they have left for the cache.
+            unsafe { s.store(same.0.as_mut_ptr(), s.splat(number)) };
+        }
+        Numbers { from: Place::wide(same.0.as_ptr()), mask: 0 }
+    }
+
+    /// As [`Affine::of_run`], for what takes numbers above an offset, which this one has already.
+    #[inline(always)]
+    pub(crate) fn of_run_above<S: Memory<E>>(
+        &self,
+        s: S,
+        run: usize,
+        same: &mut Register<E::Acc>,
+    ) -> Above<E> {
+        Above { numbers: self.of_run(s, run, same), offset: E::Acc::from_f64(-0.0) }
+    }
+
     /// Those of a row, by runs. `scratch` is this thread's, and of no other numbers in use.
     #[inline(never)]
     pub(crate) fn of_runs(&self, row: usize, scratch: &mut Scratch<E>) -> RunNumbers<E> {
@@ -310,7 +343,10 @@ impl<E: Element, S: Memory<E>> Work<S> for Fill<E> {
             if at + count <= end + *run {
                 let split = s.splat(E::Acc::from_count(end - at));
                 let lane = s.load(E::Acc::LANE.as_ptr());
-                s.store(lanes, s.select_less(lane, split, s.splat(number(first)), s.splat(number(first + 1))));
+                s.store(
+                    lanes,
+                    s.select_less(lane, split, s.splat(number(first)), s.splat(number(first + 1))),
+                );
                 return;
             }
             let (mut of, mut end) = (first, end);

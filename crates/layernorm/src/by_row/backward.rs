@@ -12,7 +12,7 @@ pub(crate) use differentiate::Pointers;
 pub(crate) use runs::RunSums;
 
 use differentiate::Differentiate;
-use runs::{OfWhole, SumRuns};
+use runs::{DifferentiateRuns, OfWhole, SumRuns};
 
 use super::add::Multiply;
 use super::groups::{GroupSums, Sums};
@@ -417,10 +417,8 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, '_, '_, E> {
                 let ready = ready.unwrap_or_else(Ready::none);
                 let mut work = Differentiate::new(s, weight, pointers, ready);
                 if call.weight.has_runs() && at < n {
-                    let mut scratch = Scratch::new();
-                    let weight = call.weight.of_runs(row, &mut scratch);
-                    let by_runs = Differentiate::new(s, weight, pointers, ready);
-                    s.outlined(ByItself::new(by_runs, 0, n, STREAMS.then_some(&mut seam)));
+                    let seam = STREAMS.then_some(&mut seam);
+                    s.outlined(DifferentiateRuns { weight: &call.weight, row, pointers, ready, seam });
                     at = n;
                 }
                 if used < n {

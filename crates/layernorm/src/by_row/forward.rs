@@ -1,5 +1,6 @@
 //! The forward loop over rows.
 
+mod runs;
 mod together;
 
 use super::add::{self, Add};
@@ -9,6 +10,7 @@ use super::*;
 use crate::rows::Shape;
 use crate::vector::{Body, dispatch};
 use crate::{Companion, Error, Params, Rounding, Rows, RowsMut, Run, threads, wide};
+use runs::ByRuns;
 use std::ops::Range;
 
 /// A checked forward call.
@@ -106,12 +108,10 @@ impl<'a, E: Element> Forward<'a, E> {
         let (n, Self { weight, bias, .. }) = (self.shape.features, self);
         // SAFETY: the caller's.
         unsafe {
-            let places = (x, self.y.row(row));
             if weight.has_runs() || bias.has_runs() {
-                let [mut weights, mut biases] = [Scratch::new(), Scratch::new()];
-                let numbers = (weight.of_runs(row, &mut weights), bias.of_runs(row, &mut biases));
-                s.outlined(ByItself::new(self.normalise(s, places, numbers, moments), 0, n, None));
+                s.outlined(ByRuns { call: self, row, x, moments, seam: None });
             } else {
+                let places = (x, self.y.row(row));
                 let [mut weights, mut biases] = [weight.same(), bias.same()];
                 let numbers = (weight.of_row_above(row, &mut weights), bias.of_row(row, &mut biases));
                 s.outlined(ByItself::new(self.normalise(s, places, numbers, moments), 0, n, None));
@@ -233,11 +233,7 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
                 }
                 let normalise = call.normalise::<S, _, _>(s, (x, y), numbers, moments);
                 if runs && at < n {
-                    let [mut weights, mut biases] = [Scratch::new(), Scratch::new()];
-                    let numbers =
-                        (call.weight.of_runs(row, &mut weights), call.bias.of_runs(row, &mut biases));
-                    let by_runs = call.normalise::<S, _, _>(s, (x, y), numbers, moments);
-                    s.outlined(ByItself::new(by_runs, 0, n, STREAMS.then_some(&mut seam)));
+                    s.outlined(ByRuns { call, row, x, moments, seam: STREAMS.then_some(&mut seam) });
                     at = n;
                 }
                 if STREAMS {

@@ -59,3 +59,28 @@ impl<E: Element, S: Memory<E>> Work<S> for SumRuns<'_, E> {
         }
     }
 }
+
+/// The last pass over a row whose weight stands for runs: run by run, with a seam past the caches, else through them.
+pub(super) struct DifferentiateRuns<'a, 'b, E: Element> {
+    pub(super) weight: &'b Affine<'a, E>,
+    pub(super) row: usize,
+    pub(super) pointers: Pointers<E>,
+    pub(super) ready: Ready<E::Acc>,
+    pub(super) seam: Option<&'b mut Seam<E>>,
+}
+
+impl<E: Element, S: Memory<E>> Work<S> for DifferentiateRuns<'_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        let Self { weight, row, pointers, ready, mut seam } = self;
+        let (Runs { run, per_row }, first) = (weight.runs(), weight.first_run(row));
+        let mut same = weight.same();
+        for i in 0..per_row {
+            let work = Differentiate::new(s, weight.of_run_above(s, first + i, &mut same), pointers, ready);
+            // SAFETY: the row has these runs, and is this thread's.
+            unsafe { by_itself(s, work, i * run, (i + 1) * run, seam.as_deref_mut()) };
+        }
+    }
+}
