@@ -413,6 +413,18 @@ mod tests {
                     unsafe { Vector::<f32>::store(s, register.as_mut_ptr(), v) };
                     read.extend(&register[..count]);
                 }
+                if self.affine.has_runs() {
+                    let runs = self.affine.runs();
+                    for run in 0..runs.per_row {
+                        let number = self.affine.of_run(s, self.affine.first_run(row) + run, &mut same);
+                        // SAFETY: the register has its number in each lane.
+                        let v = unsafe { number.get(s, run * runs.run, 1) };
+                        let mut register = [0.0f32; 16];
+                        // SAFETY: the array has room for a register.
+                        unsafe { Vector::<f32>::store(s, register.as_mut_ptr(), v) };
+                        assert_eq!(register[0], self.affine.number(row, run * runs.run), "run {run}");
+                    }
+                }
             }
             read
         }

@@ -258,9 +258,11 @@ where
                     &case.run(layout, false, true, Run::default()),
                     &format!("{shape:?} threads"),
                 );
-                for level in levels() {
-                    let what = format!("{shape:?} {layout:?} {level}");
-                    assert_all_same(&first, &case.run(layout, false, true, one.with_level(level)), &what);
+                // Through the caches, and past them.
+                for (level, from) in levels().into_iter().flat_map(|level| [(level, 2 << 20), (level, 0)]) {
+                    let what = format!("{shape:?} {layout:?} {level}, past the caches from {from} bytes on");
+                    let run = one.with_level(level).with_stream_from(from);
+                    assert_all_same(&first, &case.run(layout, false, true, run), &what);
                 }
             }
         }

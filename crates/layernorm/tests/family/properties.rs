@@ -91,6 +91,8 @@ where
         case.activation = activation;
         let plain = case.run(Layout::ChannelsFirst, false, true, one.with_level(levels()[0]));
         assert_all_same(&case.run(layout, in_place, saved, run), &plain, "bits");
+        let past = case.run(layout, in_place, saved, run.with_stream_from(0));
+        assert_all_same(&past, &plain, "bits past the caches");
     }
 }
 
