@@ -4,6 +4,7 @@ use super::super::last_pass::by_itself;
 use super::super::short::MomentsOfRows;
 use super::*;
 use crate::vector::TREES;
+use std::mem::MaybeUninit;
 
 impl<E: Element> Part<'_, '_, E> {
     /// [`TREES`] rows at a time; one by one where one of them is not for the fast path.
@@ -17,7 +18,11 @@ impl<E: Element> Part<'_, '_, E> {
         // SAFETY: all rows are rows of the checked shape, and these are this thread's alone.
         unsafe {
             let mut seam = Seam::new();
-            let mut numbers = (call.weight.of_all_rows_above(&weight), call.bias.of_all_rows(&bias));
+            let [mut weights, mut biases] = [Table::new(), Table::new()];
+            let mut numbers = (
+                weights.fill(s, call.weight.of_all_rows_above(&weight), n),
+                biases.fill(s, call.bias.of_all_rows(&bias), n),
+            );
             while !rows.is_empty() {
                 let first = rows.start;
                 rows.start += TREES.min(rows.len());
@@ -37,8 +42,10 @@ impl<E: Element> Part<'_, '_, E> {
                         saved.set(row, moments);
                     }
                     if by_row {
-                        numbers =
-                            (call.weight.of_row_above(row, &mut weight), call.bias.of_row(row, &mut bias));
+                        numbers = (
+                            weights.fill(s, call.weight.of_row_above(row, &mut weight), n),
+                            biases.fill(s, call.bias.of_row(row, &mut bias), n),
+                        );
                     }
                     let places = (call.x.row(row), call.y.row(row));
                     let normalise = call.normalise::<S, _, _>(s, places, numbers, moments);
@@ -49,5 +56,32 @@ impl<E: Element> Part<'_, '_, E> {
                 seam.leave(s);
             }
         }
+    }
+}
+
+/// The parameters of short rows as the loop wants them: widened, offset and all, and where no read of a register takes two lines.
+struct Table<T>(MaybeUninit<[Register<T>; 16]>);
+
+impl<T: Real> Table<T> {
+    fn new() -> Self {
+        Self(MaybeUninit::uninit())
+    }
+
+    /// The numbers of a row of `n` features.
+    ///
+    /// # Safety
+    /// There are so many features, which are at most a block.
+    #[inline(always)]
+    unsafe fn fill<E, S>(&mut self, s: S, with: impl Parameters<E>, n: usize) -> Place<E>
+    where
+        E: Element<Acc = T>,
+        S: Memory<E>,
+    {
+        let to: *mut T = self.0.as_mut_ptr().cast();
+        for at in (0..n).step_by(S::WIDTH) {
+            // SAFETY: the caller's; a block has at most so many numbers, and is so many registers.
+            unsafe { Vector::<T>::store(s, to.add(at), with.get(s, at, S::WIDTH.min(n - at))) };
+        }
+        Place::wide(to)
     }
 }
