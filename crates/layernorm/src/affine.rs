@@ -35,6 +35,10 @@ pub(crate) enum Entry<'a> {
 #[repr(align(64))]
 pub(crate) struct Register<T>([T; LINE / size_of::<f32>()]);
 
+impl<T> Register<T> {
+    pub(crate) const LEN: usize = LINE / size_of::<f32>();
+}
+
 /// Features that share a parameter: a channel's positions. A row has `per_row` runs of `run` features, and its first
 /// parameter is number `row * per_row`, modulo their number.
 #[derive(Debug, Clone, Copy)]
@@ -108,6 +112,11 @@ impl<'a, E: Element> Affine<'a, E> {
     /// Do rows differ in them?
     pub(crate) fn varies(&self) -> bool {
         self.runs.per_row > 0
+    }
+
+    /// Is there one a feature, the same ones for all rows?
+    pub(crate) fn is_each(&self) -> bool {
+        self.values.is_some() && !self.varies()
     }
 
     /// Does a number stand for a run of features? Then [`Affine::of_runs`] has it.
@@ -190,7 +199,7 @@ impl<'a, E: Element> Affine<'a, E> {
         run: usize,
         same: &mut Register<E::Acc>,
     ) -> Above<E> {
-        Above { numbers: self.of_run(s, run, same), offset: E::Acc::from_f64(-0.0) }
+        Above::nothing(self.of_run(s, run, same))
     }
 
     /// Those of a row, by runs. `scratch` is this thread's, and of no other numbers in use.
@@ -266,11 +275,27 @@ impl<E: Element> Parameters<E> for Numbers<E> {
     }
 }
 
+impl<E: Element> Numbers<E> {
+    /// One a feature.
+    #[inline(always)]
+    pub(crate) fn each(from: Place<E>) -> Self {
+        Self { from, mask: usize::MAX }
+    }
+}
+
 /// [`Numbers`], each above an offset.
 #[derive(Clone, Copy)]
 pub(crate) struct Above<E: Element> {
     numbers: Numbers<E>,
     offset: E::Acc,
+}
+
+impl<E: Element> Above<E> {
+    /// Above an offset that adds nothing.
+    #[inline(always)]
+    pub(crate) fn nothing(numbers: Numbers<E>) -> Self {
+        Self { numbers, offset: E::Acc::from_f64(-0.0) }
+    }
 }
 
 impl<E: Element> Parameters<E> for Above<E> {

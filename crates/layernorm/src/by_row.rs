@@ -24,6 +24,7 @@ pub(crate) mod last_pass;
 pub(crate) mod quantised;
 pub(crate) mod seam;
 pub(crate) mod short;
+mod table;
 pub(crate) mod totals;
 mod ways;
 

@@ -6,7 +6,9 @@ mod together;
 use super::add::{self, Add};
 use super::last_pass::{ByItself, LastPass, Write, by_itself};
 use super::seam::Seam;
+use super::table::Table;
 use super::*;
+use crate::affine::{Above, Numbers};
 use crate::rows::Shape;
 use crate::vector::{Body, dispatch};
 use crate::{Companion, Error, Params, Rounding, Rows, RowsMut, Run, threads, wide};
@@ -90,7 +92,7 @@ impl<'a, E: Element> Forward<'a, E> {
         let parts = unrounded.map_or(parts, |unrounded| unrounded.parts.min(parts));
         threads::for_each(parts, |part| {
             let rows = threads::share(part, parts, rows);
-            dispatch(level, Part { call: self, part, rows, statistics });
+            dispatch(level, Part { call: self, part, rows, statistics, laid_out: None });
         });
         Ok(())
     }
@@ -139,6 +141,8 @@ struct Part<'a, 'b, E: Element> {
     part: usize,
     rows: Range<usize>,
     statistics: Statistics,
+    /// Weight and bias, if they were laid out for these rows.
+    laid_out: Option<(Above<E>, Numbers<E>)>,
 }
 
 impl<E: Element> Body<E> for Part<'_, '_, E> {
@@ -146,7 +150,55 @@ impl<E: Element> Body<E> for Part<'_, '_, E> {
 
     #[inline(always)]
     fn run<S: Memory<E>>(self, s: S) {
-        ways::take(s, self);
+        if LayOut::suits(&self) {
+            s.outlined(LayOut(self));
+        } else {
+            ways::take(s, self);
+        }
+    }
+}
+
+/// Lays weight and bias out for many rows, and takes these: a function of its own, since small calls have no use for so much stack.
+struct LayOut<'a, 'b, E: Element>(Part<'a, 'b, E>);
+
+/// Up to 4096 numbers: with more, as much time goes elsewhere.
+type Tables<T> = Table<T, 257>;
+
+impl<E: Element> LayOut<'_, '_, E> {
+    /// Are there enough rows, and numbers that are the same for all, neither few nor too many?
+    #[inline(always)]
+    fn suits(part: &Part<'_, '_, E>) -> bool {
+        let Forward { weight, bias, shape: Shape { features, .. }, add, .. } = part.call;
+        let same = !weight.varies() && !bias.varies() && (weight.is_each() || bias.is_each());
+        let length = *features > E::Acc::BLOCK && Tables::<E::Acc>::has_room_for(*features);
+        // (Behind a residual, where four arrays go through the caches, it takes longer.)
+        part.rows.len() >= 32 && same && length && add.is_none()
+    }
+}
+
+impl<E: Element, S: Memory<E>> Work<S> for LayOut<'_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self, s: S) {
+        let Part { call, rows, .. } = &self.0;
+        let n = call.shape.features;
+        let [mut weights, mut biases] = [Tables::new(), Tables::new()];
+        let [weight, bias] = [call.weight.same(), call.bias.same()];
+        // SAFETY: there are these rows, and room for their features.
+        let laid_out = unsafe {
+            // Where the last pass begins a line of y.
+            let first = call.y.row(rows.start).align_offset(LINE);
+            let mut numbers = (call.weight.of_all_rows_above(&weight), call.bias.of_all_rows(&bias));
+            if call.weight.is_each() {
+                numbers.0 = Above::nothing(Numbers::each(weights.fill(s, numbers.0, n, first)));
+            }
+            if call.bias.is_each() {
+                numbers.1 = Numbers::each(biases.fill(s, numbers.1, n, first));
+            }
+            numbers
+        };
+        ways::take(s, Part { laid_out: Some(laid_out), ..self.0 });
     }
 }
 
@@ -172,7 +224,7 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
 
     #[inline(always)]
     fn one_by_one<const STREAMS: bool>(self, s: S) {
-        let Self { call, part, rows, statistics } = self;
+        let Self { call, part, rows, statistics, laid_out } = self;
         let (n, form) = (call.shape.features, &call.form);
         let [mut weight, mut bias] = [call.weight.same(), call.bias.same()];
         let runs = call.weight.has_runs() || call.bias.has_runs();
@@ -187,7 +239,8 @@ impl<E: Element, S: Memory<E>> ways::Part<E, S> for Part<'_, '_, E> {
             let next = if call.add.is_some() { ahead.of_second_pass() } else { AHEAD.max(bytes) };
             let mut seam = Seam::new();
             let by_row = call.weight.varies() || call.bias.varies();
-            let mut numbers = (call.weight.of_all_rows_above(&weight), call.bias.of_all_rows(&bias));
+            let mut numbers = laid_out
+                .unwrap_or_else(|| (call.weight.of_all_rows_above(&weight), call.bias.of_all_rows(&bias)));
             let places = (call.x.row(start), call.y.row(start));
             let mut write = LastPass::none(call.normalise::<S, _, _>(s, places, numbers, Moments::none()));
             for row in rows {
