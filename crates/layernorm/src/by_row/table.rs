@@ -43,3 +43,39 @@ impl<T: Real, const REGISTERS: usize> Table<T, REGISTERS> {
         Place::wide(to)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Level;
+    use crate::vector::{Body, dispatch};
+
+    /// Fills a table with as many numbers as there is room for, wherever their first line begins.
+    struct Fill;
+
+    impl Body<f32> for Fill {
+        type Output = ();
+
+        #[inline(always)]
+        fn run<S: Memory<f32>>(self, s: S) {
+            let numbers: Vec<f32> = (0u8..33).map(f32::from).collect();
+            for first in 0..16 {
+                let mut table = Table::<f32, 3>::new();
+                for n in (0..33).filter(|n| Table::<f32, 3>::has_room_for(*n)) {
+                    // SAFETY: there are so many numbers, and there is room.
+                    let filled = unsafe { table.fill(s, Place::<f32>::own(numbers.as_ptr()), n, first) };
+                    assert_eq!(filled.start.wrapping_add(first).addr() % LINE, 0, "line, {first}");
+                    // SAFETY: filled just now.
+                    assert_eq!(unsafe { std::slice::from_raw_parts(filled.start, n) }, &numbers[..n]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_has_the_numbers_and_a_line_begins_where_it_was_asked_to() {
+        for level in if cfg!(miri) { vec![Level::Portable] } else { Level::available().collect() } {
+            dispatch(level, Fill);
+        }
+    }
+}

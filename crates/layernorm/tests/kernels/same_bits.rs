@@ -11,6 +11,7 @@ use layernorm::{Gradients, ParamGradients, Rows, RowsMut, Run, StatsMut, StatsRe
 for_all!(
     batch_size_and_position,
     short_rows,
+    laid_out_parameters,
     alignment_and_stride,
     in_place,
     statistics_saved_or_not,
@@ -62,30 +63,47 @@ fn short_rows<T: Stored>() {
     let edges = [block / 2, block / 4 * 3, block].into_iter().flat_map(|n| n - 1..=n + 1);
     let lengths = (1..=70).step_by(Effort::of(40, 9, 1)).chain(edges.take(Effort::of(1, 9, 9)));
     for (n, norm) in lengths.flat_map(|n| Norm::BOTH.map(|norm| (n, norm))) {
-        let rows = Effort::of(16, 40, 72);
-        let x = (0..rows * n).map(|_| T::of(random.normal() + 3.0)).collect();
-        let mut case = Case::<T>::new(norm, x, n, &mut random);
-        case = case.with_params([Many::PerUnit; 2], &mut random);
-        // The third sixteen rows have some that are not for the fast path: out of range, and no numbers.
-        for (row, of) in [(33, T::GREATEST), (38, f64::NAN)].into_iter().filter(|(row, _)| *row < rows) {
-            case.x[row * n..][..n].fill(T::of(of));
+        many_rows::<T>(norm, Effort::of(16, 40, 72), n, &mut random);
+    }
+}
+
+/// So many rows that their parameters are laid out first, of lengths around those that are.
+fn laid_out_parameters<T: Stored>() {
+    let mut random = Random::new(31);
+    let block = 1024 / size_of::<T::Acc>();
+    let few = vec![block + 1];
+    let lengths = Effort::of(few.clone(), few, vec![block + 1, 1000, 4095, 4096, 4097]);
+    for (n, norm) in lengths.into_iter().flat_map(|n| Norm::BOTH.map(|norm| (n, norm))) {
+        for rows in [31, 32, 41] {
+            many_rows::<T>(norm, rows, n, &mut random);
         }
-        let one_by_one = (0..rows).map(|row| case.part(row..row + 1).run(best()));
-        let mut expected = one_by_one.reduce(|all, row| all.then(row)).unwrap();
-        let chunks: Vec<_> =
-            (0..rows).step_by(8).map(|row| case.part(row..rows.min(row + 8)).run(best())).collect();
-        let total = |of: fn(&Results<T>) -> &Vec<T::Acc>| -> Vec<T::Acc> {
-            (0..n).map(|j| tree(0, chunks.iter().map(|chunk| of(chunk)[j]).collect())).collect()
-        };
-        (expected.dweight, expected.dbias) = (total(|of| &of.dweight), total(|of| &of.dbias));
-        for (level, from) in levels().iter().flat_map(|level| [2 << 20, 0].map(|from| (*level, from))) {
-            let strides = std::array::from_fn(|_| n + random.pick(&[0, 0, 0, 1, 16]));
-            let offsets = [0; 4].map(|_| random.below(17));
-            let got = run_placed(&case, strides, offsets, at(level).with_stream_from(from));
-            assert_same(&got, &expected, || {
-                format!("{norm:?} {level}, N {n}, {strides:?}, {offsets:?}, past the caches from {from}")
-            });
-        }
+    }
+}
+
+/// Rows in one call are those of a call for each.
+fn many_rows<T: Stored>(norm: Norm, rows: usize, n: usize, random: &mut Random) {
+    let x = (0..rows * n).map(|_| T::of(random.normal() + 3.0)).collect();
+    let mut case = Case::<T>::new(norm, x, n, random);
+    case = case.with_params([Many::PerUnit; 2], random);
+    // The third sixteen rows have some that are not for the fast path: out of range, and no numbers.
+    for (row, of) in [(33, T::GREATEST), (38, f64::NAN)].into_iter().filter(|(row, _)| *row < rows) {
+        case.x[row * n..][..n].fill(T::of(of));
+    }
+    let one_by_one = (0..rows).map(|row| case.part(row..row + 1).run(best()));
+    let mut expected = one_by_one.reduce(|all, row| all.then(row)).unwrap();
+    let chunks: Vec<_> =
+        (0..rows).step_by(8).map(|row| case.part(row..rows.min(row + 8)).run(best())).collect();
+    let total = |of: fn(&Results<T>) -> &Vec<T::Acc>| -> Vec<T::Acc> {
+        (0..n).map(|j| tree(0, chunks.iter().map(|chunk| of(chunk)[j]).collect())).collect()
+    };
+    (expected.dweight, expected.dbias) = (total(|of| &of.dweight), total(|of| &of.dbias));
+    for (level, from) in levels().iter().flat_map(|level| [2 << 20, 0].map(|from| (*level, from))) {
+        let strides = std::array::from_fn(|_| n + random.pick(&[0, 0, 0, 1, 16]));
+        let offsets = [0; 4].map(|_| random.below(17));
+        let got = run_placed(&case, strides, offsets, at(level).with_stream_from(from));
+        assert_same(&got, &expected, || {
+            format!("{norm:?} {level}, N {n}, {strides:?}, {offsets:?}, past the caches from {from}")
+        });
     }
 }
 
