@@ -202,15 +202,13 @@ impl<'a, E: Element> Affine<'a, E> {
         Above::nothing(self.of_run(s, run, same))
     }
 
-    /// Those of a row, by runs. `scratch` is this thread's, and of no other numbers in use.
+    /// Those of a row that [has runs](Self::has_runs), by position. `scratch` is this thread's, and of no other numbers in use.
     #[inline(never)]
     pub(crate) fn of_runs(&self, row: usize, scratch: &mut Scratch<E>) -> RunNumbers<E> {
         scratch.holds = 0..0;
         scratch.offset = self.offset;
-        (scratch.from, scratch.run) = match self.values {
-            None => (Place::wide(&raw const self.same), usize::MAX),
-            Some(values) => (self.first_of_row(values, row), self.runs.run),
-        };
+        let Some(values) = self.values else { unreachable!("runs have numbers") };
+        (scratch.from, scratch.run) = (self.first_of_row(values, row), self.runs.run);
         RunNumbers { scratch }
     }
 
@@ -356,11 +354,11 @@ impl<E: Element, S: Memory<E>> Work<S> for Fill<E> {
             let Scratch { numbers, holds, from, run, offset } = &mut *scratch;
             let number = |run: usize| from.number(run).add(*offset);
             let first = at / *run;
-            let end = (first + 1).saturating_mul(*run);
+            let end = (first + 1) * *run;
             let lanes: *mut E::Acc = numbers.as_mut_ptr().cast();
             // By one store of a register: a read of several narrower ones would wait until they have left for the cache.
             if at + count <= end {
-                *holds = first.saturating_mul(*run)..end;
+                *holds = end - *run..end;
                 s.store(lanes, s.splat(number(first)));
                 return;
             }

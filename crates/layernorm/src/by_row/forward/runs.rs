@@ -23,16 +23,16 @@ impl<E: Element, S: Memory<E>> Work<S> for ByRuns<'_, '_, E> {
         let Runs { run, per_row } = if weight.has_runs() { weight.runs() } else { bias.runs() };
         let [first_weight, first_bias] = [weight.first_run(row), bias.first_run(row)];
         let [mut weights, mut biases] = [weight.same(), bias.same()];
+        // SAFETY: who makes these says that the row exists and is this thread's; so below.
+        let places = unsafe { (x, call.y.row(row)) };
         for i in 0..per_row {
             let numbers = (
                 weight.of_run_above(s, first_weight + i, &mut weights),
                 bias.of_run(s, first_bias + i, &mut biases),
             );
-            // SAFETY: who makes these says that the row exists and is this thread's; it has these runs.
-            unsafe {
-                let normalise = call.normalise(s, (x, call.y.row(row)), numbers, moments);
-                by_itself(s, normalise, i * run, (i + 1) * run, seam.as_deref_mut());
-            }
+            let normalise = call.normalise(s, places, numbers, moments);
+            // SAFETY: the row has these runs.
+            unsafe { by_itself(s, normalise, i * run, (i + 1) * run, seam.as_deref_mut()) };
         }
     }
 }
