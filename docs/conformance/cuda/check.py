@@ -1,4 +1,4 @@
-"""Holds order.cu, an implementation of the order of additions in CUDA, against the conformance vectors and against the CPU's kernels, bit by bit.
+"""Holds the CUDA beside this file against the conformance vectors and against the CPU's kernels, bit by bit.
 
 Needs an NVIDIA GPU, nvcc (or --library, made before) and PyTorch. With --layernorm, the path of the program `layernorm`
 (cargo build --release), large and odd matrices are normalised by both. With --bench, forward passes are timed beside a copy of
@@ -35,7 +35,7 @@ def library(path):
     if path is None:
         path = pathlib.Path(tempfile.mkdtemp()) / "order.so"
         command = "nvcc -std=c++17 -O3 --fmad=false -arch=native -shared -Xcompiler -fPIC -o"
-        subprocess.run([*command.split(), path, HERE / "order.cu"], check=True)
+        subprocess.run([*command.split(), path, HERE / "call.cu"], check=True)
     return ctypes.CDLL(str(path))
 
 
@@ -119,10 +119,10 @@ def numbers(words, dtype):
         return None
     if words[0] == "rule":
         return torch.from_numpy(rule(int(words[1]), int(words[2]))).to(dtype)
-    size = torch.empty(0, dtype=dtype).element_size()
-    nan = {"f16": "7e00", "bf16": "7fc0"}.get(next(k for k, v in TYPES.items() if v == dtype), "7fc00000" if size == 4 else "7ff8" + "0" * 12)
-    values = [int(nan if word == "nan" else word, 16) for word in words]
-    return torch.from_numpy(np.array(values, dtype=f"u{size}").view(f"i{size}")).view(dtype)
+    bits = np.dtype(f"i{dtype.itemsize}")
+    nan = torch.tensor(torch.nan, dtype=dtype).view(BITS[dtype.itemsize]).item()
+    values = [nan if word == "nan" else int.from_bytes(bytes.fromhex(word), "big", signed=True) for word in words]
+    return torch.from_numpy(np.array(values, bits)).view(dtype)
 
 
 def fnv(tensor):
@@ -243,7 +243,7 @@ def bench(order):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--library", help="order.cu as a shared library [default: compile it]")
+    parser.add_argument("--library", help="call.cu as a shared library [default: compile it]")
     parser.add_argument("--layernorm", help="the program `layernorm`, to compare with")
     parser.add_argument("--bench", action="store_true", help="time forward passes, too")
     options = parser.parse_args()
