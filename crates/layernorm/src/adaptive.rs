@@ -15,7 +15,7 @@ use crate::affine::{Affine, Entry};
 use crate::by_row::groups::{GroupSums, Groups};
 use crate::by_row::{Columns, Statistics, backward::Backward, forward::Forward};
 use crate::rms_norm::{columns, columns_mut};
-use crate::rows::{Shape, Source, Target};
+use crate::rows::{Column, Shape, Target};
 use crate::{Companion, Element, Error, Params, Real, Rows, RowsMut, Run, StatsMut, StatsRef, Workspace};
 
 /// Scale and shift of samples, and epsilon: what an adaptive norm has in the place of weight and bias.
@@ -346,7 +346,7 @@ fn forward<'a, E: Element, P: Companion<E>>(
     x: Rows<'a, E>,
     modulation: Modulation<'a, P>,
     y: RowsMut<'a, E>,
-    saved: Option<Columns<Target<'a, E::Acc>>>,
+    saved: Option<Columns<Column<'a, E::Acc>>>,
 ) -> Result<Forward<'a, E>, Error> {
     let [weight, bias] = modulation.affine(x.shape())?;
     Ok(Forward { weight, bias, ..Forward::new(x, modulation.params(), y, saved)? })
@@ -355,7 +355,7 @@ fn forward<'a, E: Element, P: Companion<E>>(
 fn forward_in_place<'a, E: Element, P: Companion<E>>(
     x: RowsMut<'a, E>,
     modulation: Modulation<'a, P>,
-    saved: Option<Columns<Target<'a, E::Acc>>>,
+    saved: Option<Columns<Column<'a, E::Acc>>>,
 ) -> Result<Forward<'a, E>, Error> {
     let [weight, bias] = modulation.affine(x.shape())?;
     Ok(Forward { weight, bias, ..Forward::in_place(x, modulation.params(), saved)? })
@@ -374,7 +374,7 @@ fn backward<'a, E: Element, P: Companion<E>>(
     x: Rows<'a, E>,
     dy: Rows<'a, E>,
     modulation: Modulation<'a, P>,
-    saved: Option<Columns<Source<'a, E::Acc>>>,
+    saved: Option<Columns<&'a [E::Acc]>>,
     gradients: AdaGradients<'a, E>,
 ) -> Result<WithSums<'a, E>, Error> {
     let ([weight, _], shape) = (modulation.affine(x.shape())?, x.shape());
@@ -386,7 +386,7 @@ fn backward_in_place<'a, E: Element, P: Companion<E>>(
     x: Rows<'a, E>,
     dy: RowsMut<'a, E>,
     modulation: Modulation<'a, P>,
-    saved: Option<Columns<Source<'a, E::Acc>>>,
+    saved: Option<Columns<&'a [E::Acc]>>,
     gradients: Option<ModulationGradients<'a, E::Acc>>,
 ) -> Result<WithSums<'a, E>, Error> {
     let ([weight, _], shape) = (modulation.affine(x.shape())?, x.shape());

@@ -17,7 +17,7 @@ use crate::by_row::columns::ColumnSums;
 use crate::by_row::groups::Sums;
 use crate::by_row::{Columns, Statistics, backward::Backward, forward::Forward};
 use crate::rms_norm::{columns, columns_mut};
-use crate::rows::{Mixed, MixedMut, Shape, Shared, Source, Target};
+use crate::rows::{Column, Mixed, MixedMut, Shape, Shared, Source, Target};
 use crate::{
     Companion, Element, Error, ParamGradients, Params, Rows, RowsMut, Run, StatsMut, StatsRef, Workspace,
     threads,
@@ -429,7 +429,7 @@ fn for_each_row<E: Element>(mask: Rows<'_, E>, shape: Shape) -> Result<Shared<'_
 fn forward<'a, E: Element, P: Companion<E>>(
     rooms: Rooms<'a, E>,
     params: Params<'a, P>,
-    saved: Option<Columns<Target<'a, E::Acc>>>,
+    saved: Option<Columns<Column<'a, E::Acc>>>,
     run: Run,
     statistics: Statistics,
 ) -> Result<(), Error> {

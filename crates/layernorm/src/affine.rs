@@ -1,13 +1,16 @@
 //! Weights and biases, as the loops read them: by the position in a row.
 
+mod spread;
+
+pub(crate) use spread::Scratch;
+
 use crate::element::Values;
 use crate::element::private::Stored;
 use crate::real::private::Number;
 use crate::rows::Place;
-use crate::vector::{LINE, Memory, Work};
+use crate::vector::{LINE, Memory};
 use crate::{Companion, Element, Error, Rows};
-use std::mem::MaybeUninit;
-use std::ops::Range;
+use spread::RunNumbers;
 
 /// A weight or a bias: one number a feature, one for all, or one for each run of features.
 pub(crate) struct Affine<'a, E: Element> {
@@ -205,11 +208,8 @@ impl<'a, E: Element> Affine<'a, E> {
     /// Those of a row that [has runs](Self::has_runs), by position. `scratch` is this thread's, and of no other numbers in use.
     #[inline(never)]
     pub(crate) fn of_runs(&self, row: usize, scratch: &mut Scratch<E>) -> RunNumbers<E> {
-        scratch.holds = 0..0;
-        scratch.offset = self.offset;
         let Some(values) = self.values else { unreachable!("runs have numbers") };
-        (scratch.from, scratch.run) = (self.first_of_row(values, row), self.runs.run);
-        RunNumbers { scratch }
+        scratch.of_row(self.first_of_row(values, row), self.runs.run, self.offset)
     }
 
     #[inline(always)]
@@ -301,99 +301,6 @@ impl<E: Element> Parameters<E> for Above<E> {
     unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
         // SAFETY: the caller's.
         s.add(unsafe { self.numbers.get(s, at, count) }, s.splat(self.offset))
-    }
-}
-
-/// One a run of features.
-#[derive(Clone, Copy)]
-pub(crate) struct RunNumbers<E: Element> {
-    scratch: *mut Scratch<E>,
-}
-
-/// Where the numbers of runs are spread over lanes.
-pub(crate) struct Scratch<E: Element> {
-    /// Filled when it is asked for.
-    numbers: MaybeUninit<Register<E::Acc>>,
-    /// The features whose number they all are.
-    holds: Range<usize>,
-    /// The row's numbers, one a run.
-    from: Place<E>,
-    run: usize,
-    offset: E::Acc,
-}
-
-impl<E: Element> Scratch<E> {
-    pub(crate) fn new() -> Self {
-        let (from, offset) = (Place::own(std::ptr::null()), E::Acc::from_f64(-0.0));
-        Self { numbers: MaybeUninit::uninit(), holds: 0..0, from, run: 1, offset }
-    }
-}
-
-/// Fills the register of a scratch for `count` features from `at` on.
-struct Fill<E: Element> {
-    scratch: *mut Scratch<E>,
-    at: usize,
-    count: usize,
-}
-
-/// The fill, called cold: so that loops keep their registers where it is not called.
-#[cold]
-#[inline(never)]
-fn fill<E: Element, S: Memory<E>>(s: S, fill: Fill<E>) {
-    s.outlined(fill);
-}
-
-impl<E: Element, S: Memory<E>> Work<S> for Fill<E> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run(self, s: S) {
-        let Self { scratch, at, count } = self;
-        // SAFETY: `RunNumbers::get`, which alone makes these, has the scratch to itself, and there is one number a run.
-        unsafe {
-            let Scratch { numbers, holds, from, run, offset } = &mut *scratch;
-            let number = |run: usize| from.number(run).add(*offset);
-            let first = at / *run;
-            let end = (first + 1) * *run;
-            let lanes: *mut E::Acc = numbers.as_mut_ptr().cast();
-            // By one store of a register: a read of several narrower ones would wait until they have left for the cache.
-            if at + count <= end {
-                *holds = end - *run..end;
-                s.store(lanes, s.splat(number(first)));
-                return;
-            }
-            *holds = 0..0;
-            if at + count <= end + *run {
-                let split = s.splat(E::Acc::from_count(end - at));
-                let lane = s.load(E::Acc::LANE.as_ptr());
-                s.store(
-                    lanes,
-                    s.select_less(lane, split, s.splat(number(first)), s.splat(number(first + 1))),
-                );
-                return;
-            }
-            let (mut of, mut end) = (first, end);
-            for i in 0..S::WIDTH {
-                if at + i == end && i < count {
-                    (of, end) = (of + 1, end + *run);
-                }
-                lanes.add(i).write(number(of));
-            }
-        }
-    }
-}
-
-impl<E: Element> Parameters<E> for RunNumbers<E> {
-    #[inline(always)]
-    unsafe fn get<S: Memory<E>>(self, s: S, at: usize, count: usize) -> S::V {
-        // SAFETY: the caller's: the scratch lives, and nobody else uses it. A register holds what was spread.
-        unsafe {
-            let scratch = &mut *self.scratch;
-            if !(scratch.holds.start <= at && at + count <= scratch.holds.end) {
-                fill(s, Fill { scratch, at, count });
-            }
-            s.load(scratch.numbers.as_ptr().cast())
-        }
     }
 }
 

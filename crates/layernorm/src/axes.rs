@@ -14,7 +14,7 @@ use crate::group_norm::Checked;
 use crate::images::product;
 use crate::over::{Axes, Axis, MOST, Mask, OverBackward, OverForward, Plan};
 use crate::rms_norm::{columns, columns_mut};
-use crate::rows::{Source, Target};
+use crate::rows::{Column, Source, Target};
 use crate::{
     Activation, Companion, Element, Error, ParamGradients, Params, Run, StatsMut, StatsRef, TensorGradients,
     Workspace,
@@ -165,7 +165,7 @@ impl<'a, P> OverAxes<'a, P> {
         &self,
         statistics: Statistics,
         (plan, (x, y, in_place)): (Plan, (Source<'a, E>, Target<'a, E>, bool)),
-        saved: Option<Columns<Target<'a, E::Acc>>>,
+        saved: Option<Columns<Column<'a, E::Acc>>>,
     ) -> Result<OverForward<'a, E>, Error>
     where
         P: Companion<E>,
@@ -180,7 +180,7 @@ impl<'a, P> OverAxes<'a, P> {
         statistics: Statistics,
         (plan, x, dy): (Plan, Source<'a, E>, Source<'a, E>),
         (dx, in_place): (Option<Target<'a, E>>, bool),
-        saved: Option<Columns<Source<'a, E::Acc>>>,
+        saved: Option<Columns<&'a [E::Acc]>>,
         (params, run): (ParamGradients<'_, E::Acc>, Run),
     ) -> Result<(), Error>
     where

@@ -33,7 +33,7 @@ use crate::element::private::Stored;
 use crate::form::{Form, in_range};
 use crate::order::{Beside, Nothing, Plainly, Resting, Spread, Terms, sums};
 use crate::real::private::Number;
-use crate::rows::{Mixed, MixedMut, Place, PlaceMut, Source, Target};
+use crate::rows::{Column, Mixed, MixedMut, Place, PlaceMut, Source, Target};
 use crate::vector::{LINE, Memory, Vector, Work};
 use crate::{Element, Real};
 use std::cmp::Ordering;
@@ -87,33 +87,27 @@ pub(crate) struct Columns<C> {
     pub(crate) rstd: C,
 }
 
-impl<'a, T: Real> Columns<Source<'a, T>> {
+impl<T: Real> Columns<&[T]> {
     /// From row `index` on.
-    ///
-    /// # Safety
-    /// There is such a row.
-    pub(crate) unsafe fn from(self, index: usize) -> Self {
-        // SAFETY: the caller's.
-        unsafe {
-            Self {
-                centre: self.centre.map(|[m, c]| [m.from(index), c.from(index)]),
-                rstd: self.rstd.from(index),
-            }
-        }
+    pub(crate) fn from(self, index: usize) -> Self {
+        Self { centre: self.centre.map(|columns| columns.map(|of| &of[index..])), rstd: &self.rstd[index..] }
     }
 
     /// # Safety
     /// The row exists.
+    #[inline(always)]
     unsafe fn get(self, row: usize) -> Moments<T> {
         // SAFETY: the caller's.
         unsafe {
-            let [m, c] = self.centre.map_or([T::from_f64(0.0); 2], |[m, c]| [*m.row(row), *c.row(row)]);
-            Moments { m, c, rstd: *self.rstd.row(row), along: T::from_f64(1.0) }
+            let zero = T::from_f64(0.0);
+            let [m, c] =
+                self.centre.map_or([zero; 2], |[m, c]| [*m.get_unchecked(row), *c.get_unchecked(row)]);
+            Moments { m, c, rstd: *self.rstd.get_unchecked(row), along: T::from_f64(1.0) }
         }
     }
 }
 
-impl<'a, T: Real> Columns<Target<'a, T>> {
+impl<T: Real> Columns<Column<'_, T>> {
     /// From row `index` on.
     ///
     /// # Safety
@@ -130,14 +124,15 @@ impl<'a, T: Real> Columns<Target<'a, T>> {
 
     /// # Safety
     /// The row exists and is this thread's.
+    #[inline(always)]
     pub(crate) unsafe fn set(self, row: usize, moments: Moments<T>) {
         // SAFETY: the caller's.
         unsafe {
             if let Some([m, c]) = self.centre {
-                *m.row(row) = moments.m;
-                *c.row(row) = moments.c;
+                m.set(row, moments.m);
+                c.set(row, moments.c);
             }
-            *self.rstd.row(row) = moments.rstd;
+            self.rstd.set(row, moments.rstd);
         }
     }
 }
@@ -236,7 +231,7 @@ pub(crate) unsafe fn store<T: Real, S: Vector<T>>(s: S, to: *mut T, at: usize, c
 }
 
 /// The numbers of a row, in memory or not yet.
-trait Numbers<T: Real, S: Vector<T>> {
+trait RowNumbers<T: Real, S: Vector<T>> {
     /// `count` numbers from `at` on; +0 in the other lanes.
     ///
     /// # Safety
@@ -244,7 +239,7 @@ trait Numbers<T: Real, S: Vector<T>> {
     unsafe fn get(&self, s: S, at: usize, count: usize) -> S::V;
 }
 
-impl<E: Element, S: Memory<E>> Numbers<E::Acc, S> for Place<E> {
+impl<E: Element, S: Memory<E>> RowNumbers<E::Acc, S> for Place<E> {
     #[inline(always)]
     unsafe fn get(&self, s: S, at: usize, count: usize) -> S::V {
         // SAFETY: the caller's.
@@ -261,7 +256,7 @@ struct Summed<N> {
 /// What is left of a row without `m`: its sum, and the sum of its squares.
 pub(crate) struct Deviations<E, V>(pub(crate) Place<E>, pub(crate) V);
 
-impl<T: Real, S: Vector<T>, N: Numbers<T, S>> Terms<T, S> for Summed<N> {
+impl<T: Real, S: Vector<T>, N: RowNumbers<T, S>> Terms<T, S> for Summed<N> {
     const SUMS: usize = 1;
 
     #[inline(always)]

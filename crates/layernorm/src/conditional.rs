@@ -16,7 +16,7 @@ use crate::affine::{Affine, Entry};
 use crate::by_row::groups::{GroupSums, Groups};
 use crate::by_row::{Columns, Statistics, backward::Backward, forward::Forward};
 use crate::rms_norm::{columns, columns_mut};
-use crate::rows::{Shape, Source, Target};
+use crate::rows::{Column, Shape};
 use crate::{Companion, Element, Error, Params, Rows, RowsMut, Run, StatsMut, StatsRef, Workspace};
 
 /// Weights and biases to pick from, which of them each row picks, and epsilon.
@@ -344,7 +344,7 @@ fn forward<'a, E: Element, P: Companion<E>>(
     x: Rows<'a, E>,
     table: Table<'a, P>,
     y: RowsMut<'a, E>,
-    saved: Option<Columns<Target<'a, E::Acc>>>,
+    saved: Option<Columns<Column<'a, E::Acc>>>,
 ) -> Result<Forward<'a, E>, Error> {
     let [weight, bias] = table.affine(x.shape())?;
     Ok(Forward { weight, bias, ..Forward::new(x, table.params(), y, saved)? })
@@ -353,7 +353,7 @@ fn forward<'a, E: Element, P: Companion<E>>(
 fn forward_in_place<'a, E: Element, P: Companion<E>>(
     x: RowsMut<'a, E>,
     table: Table<'a, P>,
-    saved: Option<Columns<Target<'a, E::Acc>>>,
+    saved: Option<Columns<Column<'a, E::Acc>>>,
 ) -> Result<Forward<'a, E>, Error> {
     let [weight, bias] = table.affine(x.shape())?;
     Ok(Forward { weight, bias, ..Forward::in_place(x, table.params(), saved)? })
@@ -371,7 +371,7 @@ fn backward<'a, E: Element, P: Companion<E>>(
     x: Rows<'a, E>,
     dy: Rows<'a, E>,
     table: Table<'a, P>,
-    saved: Option<Columns<Source<'a, E::Acc>>>,
+    saved: Option<Columns<&'a [E::Acc]>>,
     gradients: ConditionalGradients<'a, E>,
 ) -> Result<WithTable<'a, E, P>, Error> {
     let ([weight, _], shape) = (table.affine(x.shape())?, x.shape());
@@ -383,7 +383,7 @@ fn backward_in_place<'a, E: Element, P: Companion<E>>(
     x: Rows<'a, E>,
     dy: RowsMut<'a, E>,
     table: Table<'a, P>,
-    saved: Option<Columns<Source<'a, E::Acc>>>,
+    saved: Option<Columns<&'a [E::Acc]>>,
     gradients: Option<TableGradients<'a, E::Acc>>,
 ) -> Result<WithTable<'a, E, P>, Error> {
     let ([weight, _], shape) = (table.affine(x.shape())?, x.shape());

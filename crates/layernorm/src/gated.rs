@@ -16,7 +16,7 @@ use crate::by_row::columns::ColumnSums;
 use crate::by_row::groups::{GroupSums, Groups, Sums};
 use crate::by_row::{Columns, Statistics, backward::Backward, forward::Forward};
 use crate::rms_norm::{columns, columns_mut};
-use crate::rows::{Mixed, MixedMut, Shape, Shared, Source, Target};
+use crate::rows::{Column, Mixed, MixedMut, Shape, Shared};
 use crate::{
     Companion, Element, Error, Modulation, ModulationGradients, Rows, RowsMut, Run, StatsMut, StatsRef,
     Upstream, Workspace,
@@ -392,7 +392,7 @@ fn forward<'a, E: Element, R: Companion<E>, P: Companion<E>>(
     residual: GatedResidual<'a, R, P>,
     modulation: Modulation<'a, P>,
     y: RowsMut<'a, E>,
-    saved: Option<Columns<Target<'a, E::Acc>>>,
+    saved: Option<Columns<Column<'a, E::Acc>>>,
 ) -> Result<Forward<'a, E>, Error> {
     let shape = x.shape();
     y.shape().expect("y", shape)?;
@@ -405,7 +405,7 @@ fn forward<'a, E: Element, R: Companion<E>, P: Companion<E>>(
 fn backward<E: Element, R: Companion<E>, P: Companion<E>>(
     (out, dy): (Rows<'_, R>, Rows<'_, E>),
     modulation: Modulation<'_, P>,
-    saved: Option<Columns<Source<'_, E::Acc>>>,
+    saved: Option<Columns<&[E::Acc]>>,
     gradients: GatedNormGradients<'_, E, R, P>,
     (statistics, run): (Statistics, Run),
 ) -> Result<(), Error> {

@@ -21,7 +21,7 @@ use crate::by_row::{Columns, Statistics};
 use crate::element::Values;
 use crate::element::private::Stored;
 use crate::form::Form;
-use crate::rows::{Mixed, MixedMut, Shape, Source, Target};
+use crate::rows::{Column, Mixed, MixedMut, Shape, Source, Target};
 use crate::threads::{self, share};
 use crate::vector::LINE;
 use crate::{Activation, Element, Error, Level, ParamGradients, Rounding, Run, Threads, Workspace};
@@ -354,7 +354,7 @@ pub(crate) struct OverForward<'a, E: Element> {
     pub(crate) weight: Option<Values<'a, E>>,
     pub(crate) bias: Option<Values<'a, E>>,
     pub(crate) form: Form<E::Acc>,
-    pub(crate) saved: Option<Columns<Target<'a, E::Acc>>>,
+    pub(crate) saved: Option<Columns<Column<'a, E::Acc>>>,
     pub(crate) activation: Activation,
     pub(crate) mask: Option<Mask<'a>>,
 }
@@ -503,7 +503,7 @@ pub(crate) struct OverBackward<'a, E: Element> {
     /// Looked at by an activation alone.
     pub(crate) bias: Option<Values<'a, E>>,
     pub(crate) form: Form<E::Acc>,
-    pub(crate) saved: Option<Columns<Source<'a, E::Acc>>>,
+    pub(crate) saved: Option<Columns<&'a [E::Acc]>>,
     pub(crate) activation: Activation,
     pub(crate) mask: Option<Mask<'a>>,
     /// If gradients of parameters are wanted: rows (samples, where sums are not by feature) before those of this call.

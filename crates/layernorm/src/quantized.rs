@@ -11,7 +11,7 @@
 
 use crate::by_row::quantised::{Quantised, Scales};
 use crate::by_row::{Statistics, forward::Forward};
-use crate::rows::{Mixed, Target};
+use crate::rows::{Column, Mixed, Target};
 use crate::{Companion, Element, Error, Params, Quantum, Rows, RowsMut, Run};
 
 /// What the numbers of a row are divided by before they are rounded: y is about `scale` times what is stored.
@@ -124,7 +124,7 @@ fn quantised<'a, E: Element, P: Companion<E>, Q: Quantum>(
     let shape = x.shape();
     y.shape().expect("y", shape)?;
     let scale = match scale {
-        Scale::OfRows(to) => Scales::OfRows(Target::column("scale", to, shape.rows)?),
+        Scale::OfRows(to) => Scales::OfRows(Column::new("scale", to, shape.rows)?),
         Scale::Given(scale) if scale > 0.0 && scale.is_finite() => Scales::Given(scale),
         Scale::Given(scale) => return Err(Error::Scale { scale }),
     };

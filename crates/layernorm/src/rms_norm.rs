@@ -15,7 +15,7 @@
 
 use crate::by_row::{Columns, Statistics, backward::Backward, forward::Forward};
 use crate::form::Divisor;
-use crate::rows::{Source, Target};
+use crate::rows::{Column, column};
 use crate::{
     Companion, Element, Epsilon, Error, Gradients, ParamGradients, ParamGrads, Real, RmsParams, Rounding,
     Rows, RowsMut, Run,
@@ -172,8 +172,8 @@ pub(crate) fn columns<'a, T>(
     what: &'static str,
     rstd: &'a [T],
     rows: usize,
-) -> Result<Columns<Source<'a, T>>, Error> {
-    Ok(Columns { centre: None, rstd: Source::column(what, rstd, rows)? })
+) -> Result<Columns<&'a [T]>, Error> {
+    Ok(Columns { centre: None, rstd: column(what, rstd, rows)? })
 }
 
 /// Statistics of rows without a mean, to write.
@@ -181,8 +181,8 @@ pub(crate) fn columns_mut<'a, T>(
     what: &'static str,
     rstd: &'a mut [T],
     rows: usize,
-) -> Result<Columns<Target<'a, T>>, Error> {
-    Ok(Columns { centre: None, rstd: Target::column(what, rstd, rows)? })
+) -> Result<Columns<Column<'a, T>>, Error> {
+    Ok(Columns { centre: None, rstd: Column::new(what, rstd, rows)? })
 }
 
 /// An RMS norm that holds its parameters, for contiguous rows.

@@ -584,8 +584,53 @@ impl<'a, E: Element> MixedMut<'a, E> {
     }
 }
 
-fn expect_column(what: &'static str, got: usize, rows: usize) -> Result<(), Error> {
-    if got == rows { Ok(()) } else { Err(Error::Length { what, expected: rows, got }) }
+/// One number a row, to read.
+pub(crate) fn column<'a, T>(what: &'static str, numbers: &'a [T], rows: usize) -> Result<&'a [T], Error> {
+    let got = numbers.len();
+    if got == rows { Ok(numbers) } else { Err(Error::Length { what, expected: rows, got }) }
+}
+
+/// One number a row, to write: a [`Target`] without distances.
+#[derive(Debug)]
+pub(crate) struct Column<'a, T> {
+    start: *mut T,
+    life: PhantomData<&'a mut [T]>,
+}
+
+impl<T> Clone for Column<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Column<'_, T> {}
+
+// SAFETY: as a target.
+unsafe impl<T: Send> Send for Column<'_, T> {}
+// SAFETY: as a target.
+unsafe impl<T: Send> Sync for Column<'_, T> {}
+
+impl<'a, T> Column<'a, T> {
+    pub(crate) fn new(what: &'static str, numbers: &'a mut [T], rows: usize) -> Result<Self, Error> {
+        column(what, numbers, rows)?;
+        Ok(Self { start: numbers.as_mut_ptr(), life: PhantomData })
+    }
+
+    /// From row `index` on.
+    ///
+    /// # Safety
+    /// There is such a row, or it would be the next.
+    pub(crate) unsafe fn from(self, index: usize) -> Self {
+        // SAFETY: the caller's.
+        Self { start: unsafe { self.start.add(index) }, ..self }
+    }
+
+    /// # Safety
+    /// The row exists, and is this thread's.
+    #[inline(always)]
+    pub(crate) unsafe fn set(self, row: usize, number: T) {
+        // SAFETY: the caller's.
+        unsafe { self.start.add(row).write(number) };
+    }
 }
 
 impl<'a, T> Source<'a, T> {
@@ -598,21 +643,6 @@ impl<'a, T> Source<'a, T> {
     /// Every number of `numbers` as a row.
     pub(crate) fn numbers(numbers: &'a [T]) -> Self {
         Self { start: numbers.as_ptr(), stride: 1, groups: Groups::NONE, life: PhantomData }
-    }
-
-    /// The rows from `index` on.
-    ///
-    /// # Safety
-    /// There is such a row, or it is where one more would be.
-    pub(crate) unsafe fn from(self, index: usize) -> Self {
-        // SAFETY: the caller's.
-        Self { start: unsafe { self.start.add(index * self.stride) }, ..self }
-    }
-
-    /// One number a row.
-    pub(crate) fn column(what: &'static str, numbers: &'a [T], rows: usize) -> Result<Self, Error> {
-        expect_column(what, numbers.len(), rows)?;
-        Ok(Self { start: numbers.as_ptr(), stride: 1, groups: Groups::NONE, life: PhantomData })
     }
 
     /// Where row `index` starts.
@@ -641,15 +671,6 @@ impl<'a, T> Target<'a, T> {
         Self { start, stride, groups: Groups::NONE, life: PhantomData }
     }
 
-    /// The rows from `index` on.
-    ///
-    /// # Safety
-    /// There is such a row, or it is where one more would be.
-    pub(crate) unsafe fn from(self, index: usize) -> Self {
-        // SAFETY: the caller's.
-        Self { start: unsafe { self.start.add(index * self.stride) }, ..self }
-    }
-
     /// Every number of `numbers` as a row, to read and to write.
     pub(crate) fn both(numbers: &'a mut [T]) -> (Source<'a, T>, Self) {
         let start = numbers.as_mut_ptr();
@@ -662,12 +683,6 @@ impl<'a, T> Target<'a, T> {
     /// The same memory, a row every `stride` numbers.
     pub(crate) fn every_of(self, stride: usize) -> Self {
         Self { stride, ..self }
-    }
-
-    /// One number a row.
-    pub(crate) fn column(what: &'static str, numbers: &'a mut [T], rows: usize) -> Result<Self, Error> {
-        expect_column(what, numbers.len(), rows)?;
-        Ok(Self { start: numbers.as_mut_ptr(), stride: 1, groups: Groups::NONE, life: PhantomData })
     }
 
     /// All of `memory`, a row every `stride` numbers.

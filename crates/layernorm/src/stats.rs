@@ -1,7 +1,7 @@
 //! The statistics of rows, saved by a forward pass for its backward pass.
 
 use crate::by_row::Columns;
-use crate::rows::{Source, Target};
+use crate::rows::{Column, column};
 use crate::{Error, Real};
 
 /// Where a layer norm saves its statistics, one entry a row.
@@ -75,15 +75,15 @@ impl<T: Real> Stats<T> {
 }
 
 impl<'a, T> StatsMut<'a, T> {
-    pub(crate) fn columns(self, rows: usize) -> Result<Columns<Target<'a, T>>, Error> {
-        let (m, c) = (Target::column("m", self.m, rows)?, Target::column("c", self.c, rows)?);
-        Ok(Columns { centre: Some([m, c]), rstd: Target::column("rstd", self.rstd, rows)? })
+    pub(crate) fn columns(self, rows: usize) -> Result<Columns<Column<'a, T>>, Error> {
+        let (m, c) = (Column::new("m", self.m, rows)?, Column::new("c", self.c, rows)?);
+        Ok(Columns { centre: Some([m, c]), rstd: Column::new("rstd", self.rstd, rows)? })
     }
 }
 
 impl<'a, T> StatsRef<'a, T> {
-    pub(crate) fn columns(self, rows: usize) -> Result<Columns<Source<'a, T>>, Error> {
-        let (m, c) = (Source::column("m", self.m, rows)?, Source::column("c", self.c, rows)?);
-        Ok(Columns { centre: Some([m, c]), rstd: Source::column("rstd", self.rstd, rows)? })
+    pub(crate) fn columns(self, rows: usize) -> Result<Columns<&'a [T]>, Error> {
+        let (m, c) = (column("m", self.m, rows)?, column("c", self.c, rows)?);
+        Ok(Columns { centre: Some([m, c]), rstd: column("rstd", self.rstd, rows)? })
     }
 }

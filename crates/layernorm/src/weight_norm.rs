@@ -17,7 +17,7 @@ use crate::element::{Values, private::Stored};
 use crate::form::Form;
 use crate::real::private::Number;
 use crate::rms_norm::{columns, columns_mut};
-use crate::rows::Target;
+use crate::rows::{Column, Target, column};
 use crate::sets::{Along, Sets};
 use crate::{Companion, Element, Error, Params, Real, Rows, RowsMut, Run, Workspace};
 
@@ -243,8 +243,8 @@ pub fn weight_norm_init<E: Element>(
     let (m, room) = room.split_at_mut(rows);
     let params = Params { eps: of.eps, ..none::<E::Acc>() };
     sets.gather(t, room);
-    let centre = Some([Target::column("m", m, rows)?, Target::column("bias", &mut *bias, rows)?]);
-    let saved = Some(Columns { centre, rstd: Target::column("gain", &mut *gain, rows)? });
+    let centre = Some([Column::new("m", m, rows)?, Column::new("bias", &mut *bias, rows)?]);
+    let saved = Some(Columns { centre, rstd: Column::new("gain", &mut *gain, rows)? });
     Forward::in_place(rows_of_mut(room, rows, n)?, params, saved)?.run(Statistics::Centred, run)?;
     for ((gain, bias), m) in gain.iter_mut().zip(bias).zip(m) {
         *gain = E::Acc::from_f64(of.scale).mul(*gain);
@@ -302,7 +302,9 @@ fn backward<'a, E: Element>(
     let sums_of_runs = match dgain {
         None => None,
         Some(dgain) => {
-            let sums = [Target::column("dgain", dgain, rows)?, Target::column("sums", plain_sums, rows)?];
+            column("dgain", dgain, rows)?;
+            column("sums", plain_sums, rows)?;
+            let sums = [Target::every(dgain, 1), Target::every(plain_sums, 1)];
             Some(RunSums { runs: of_rows(n), sums })
         }
     };

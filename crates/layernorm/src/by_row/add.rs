@@ -137,7 +137,7 @@ impl<E: Element> AddOfRow<E> {
 }
 
 /// Added up, stored, and given as stored: each number once.
-impl<E: Element, S: Memory<E>> Numbers<E::Acc, S> for AddOfRow<E> {
+impl<E: Element, S: Memory<E>> RowNumbers<E::Acc, S> for AddOfRow<E> {
     #[inline(always)]
     unsafe fn get(&self, s: S, at: usize, count: usize) -> S::V {
         // SAFETY: the caller's.

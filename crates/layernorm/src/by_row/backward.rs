@@ -37,7 +37,7 @@ pub(crate) struct Backward<'a, E: Element> {
     pub(crate) weight: Affine<'a, E>,
     pub(crate) form: Form<E::Acc>,
     /// Statistics of the forward pass; without them they are taken from `x` once more.
-    pub(crate) saved: Option<Columns<Source<'a, E::Acc>>>,
+    pub(crate) saved: Option<Columns<&'a [E::Acc]>>,
     /// A gradient that reaches x beside this norm, to be added to dx.
     pub(crate) upstream: Option<Mixed<'a, E>>,
     /// Where dx goes besides, multiplied: the gradient of the branch that was added to x.
@@ -58,7 +58,7 @@ impl<'a, E: Element> Backward<'a, E> {
         x: Rows<'a, E>,
         dy: Rows<'a, E>,
         params: Params<'a, P>,
-        saved: Option<Columns<Source<'a, E::Acc>>>,
+        saved: Option<Columns<&'a [E::Acc]>>,
         dx: Option<RowsMut<'a, E>>,
     ) -> Result<Self, Error> {
         let shape = x.shape();
@@ -74,7 +74,7 @@ impl<'a, E: Element> Backward<'a, E> {
         x: Rows<'a, E>,
         dy: RowsMut<'a, E>,
         params: Params<'a, P>,
-        saved: Option<Columns<Source<'a, E::Acc>>>,
+        saved: Option<Columns<&'a [E::Acc]>>,
     ) -> Result<Self, Error> {
         let shape = x.shape();
         dy.shape().expect("dy", shape)?;

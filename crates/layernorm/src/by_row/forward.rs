@@ -26,7 +26,7 @@ pub(crate) struct Forward<'a, E: Element> {
     pub(crate) bias: Affine<'a, E>,
     pub(crate) form: Form<E::Acc>,
     pub(crate) rounding: Rounding,
-    pub(crate) saved: Option<Columns<Target<'a, E::Acc>>>,
+    pub(crate) saved: Option<Columns<Column<'a, E::Acc>>>,
     /// What makes the rows of `x`.
     pub(crate) add: Option<Add<'a, E>>,
     /// Outputs of so many bytes are written past the caches.
@@ -40,7 +40,7 @@ impl<'a, E: Element> Forward<'a, E> {
         x: Rows<'a, E>,
         params: Params<'a, P>,
         y: RowsMut<'a, E>,
-        saved: Option<Columns<Target<'a, E::Acc>>>,
+        saved: Option<Columns<Column<'a, E::Acc>>>,
     ) -> Result<Self, Error> {
         let shape = x.shape();
         y.shape().expect("y", shape)?;
@@ -51,7 +51,7 @@ impl<'a, E: Element> Forward<'a, E> {
     pub(crate) fn in_place<P: Companion<E>>(
         x: RowsMut<'a, E>,
         params: Params<'a, P>,
-        saved: Option<Columns<Target<'a, E::Acc>>>,
+        saved: Option<Columns<Column<'a, E::Acc>>>,
     ) -> Result<Self, Error> {
         let shape = x.shape();
         let (x, y) = x.in_place();
@@ -65,7 +65,7 @@ impl<'a, E: Element> Forward<'a, E> {
         [x]: [Mixed<'a, E>; 1],
         y: Target<'a, E>,
         params: Params<'a, P>,
-        saved: Option<Columns<Target<'a, E::Acc>>>,
+        saved: Option<Columns<Column<'a, E::Acc>>>,
     ) -> Result<Self, Error> {
         let form = Form::new(params.eps, shape.features)?;
         let [weight, bias] = params.affine(shape.features)?;

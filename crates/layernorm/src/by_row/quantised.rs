@@ -25,7 +25,7 @@ pub(crate) struct Quantised<'a, E: Element> {
 #[derive(Clone, Copy)]
 pub(crate) enum Scales<'a> {
     /// In each row such that its largest becomes the largest that there is; written here.
-    OfRows(Target<'a, f32>),
+    OfRows(Column<'a, f32>),
     /// The same everywhere.
     Given(f32),
 }
@@ -96,7 +96,7 @@ impl<E: Element> Quantised<'_, E> {
                     scale => scale,
                 };
                 // SAFETY: the caller's.
-                unsafe { *to.row(row) = scale };
+                unsafe { to.set(row, scale) };
                 scale
             }
         }

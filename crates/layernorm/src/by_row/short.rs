@@ -48,7 +48,7 @@ impl<T: Real> MomentsOfRows<T> {
     /// # Safety
     /// There are these rows.
     #[inline(always)]
-    pub(super) unsafe fn saved(from: Columns<Source<'_, T>>, first: usize) -> Self {
+    pub(super) unsafe fn saved(from: Columns<&[T]>, first: usize) -> Self {
         let zero = T::from_f64(0.0);
         let mut of = Self { m: [zero; TREES], c: [zero; TREES], rstd: [zero; TREES] };
         for i in 0..TREES {
