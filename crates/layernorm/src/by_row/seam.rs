@@ -13,7 +13,7 @@ use std::ops::Range;
 /// The end of a row that waits for the beginning of the next one.
 pub(crate) struct Seam<E> {
     /// The last line that became whole, and the one that waits: in turn, so that a line is read long after it was written.
-    lines: [Line; 2],
+    lines: Lines,
     waits: usize,
     /// Where the whole line belongs, if there is one,
     whole: *mut E,
@@ -21,9 +21,10 @@ pub(crate) struct Seam<E> {
     waiting: (*mut E, usize),
 }
 
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Line(MaybeUninit<[u8; LINE]>);
+/// Two lines, far enough from the end of a page: the beginning of a row is stored behind what waits, by a masked store that
+/// reaches beyond the line. Where it reached into the next page, though with no lane, it took some hundred cycles.
+#[repr(align(256))]
+struct Lines([[MaybeUninit<u8>; LINE]; 2]);
 
 impl<E: Element> Seam<E> {
     /// Elements in a line.
@@ -31,7 +32,7 @@ impl<E: Element> Seam<E> {
 
     pub(crate) fn new() -> Self {
         let null = std::ptr::null_mut();
-        Self { lines: [Line(MaybeUninit::uninit()); 2], waits: 0, whole: null, waiting: (null, 0) }
+        Self { lines: Lines([[MaybeUninit::uninit(); LINE]; 2]), waits: 0, whole: null, waiting: (null, 0) }
     }
 
     /// Write what a row to `to` has beside its whole `lines`: the numbers before them, at once, and those behind, up to
@@ -70,7 +71,7 @@ impl<E: Element> Seam<E> {
     }
 
     fn line(&mut self, index: usize) -> *mut E {
-        self.lines[index & 1].0.as_mut_ptr().cast()
+        self.lines.0[index & 1].as_mut_ptr().cast()
     }
 
     /// # Safety
