@@ -7,11 +7,11 @@ template <class E, class P, bool centred, Kind kind>
 __global__ void __launch_bounds__(512)
 backward(const E* x, const E* dy, Parameter<P> weight, E* dx,
          Saved<typename Sum<E>::type> saved, Redo redo, i64 rows, int n, int size) {
-    typedef typename Sum<E>::type T;
     typedef Slice<E, kind> Part;
+    typedef typename Part::T T;
     constexpr int own = Part::own;
     Team team(size);
-    i64 index = i64(blockIdx.x) * (blockDim.x / size) + threadIdx.x / size;
+    i64 index = team.row();
     if (index >= rows) return;
     Stats<T, centred> stats{saved.m[index], saved.c[index], saved.r[index]};
     bool good = Order<T>::r_low <= stats.r && stats.r <= Order<T>::r_high;
@@ -84,10 +84,6 @@ template <class T> __global__ void of_nodes(const T* nodes, T* total, i64 count,
 // The gradient of a shared parameter.
 template <class T> __global__ void __launch_bounds__(512) of_features(const T* totals, T* total, int n) {
     Team team(blockDim.x);
-    typedef Slice<T, ragged> Part;
-    T node = sum<T, Part>(team, n, [](int) {}, [&](T(&lane)[Part::own], int j, int have, int) {
-        for (int i = 0; i < Part::own; ++i)
-            if (i < have) lane[i] = lane[i] + totals[j + i];
-    });
+    T node = sum_of_each<T, T>(team, n, [&](T lane, int j) { return lane + totals[j]; });
     if (team.rank == 0) *total = node;
 }

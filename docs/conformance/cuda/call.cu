@@ -30,6 +30,9 @@ template <class E> struct Grid {
         blocks = (call.rows - 1) / (block / team) + 1;
         kind = call.n % Part::own ? ragged : team / Part::threads < of_row ? whole : once;
     }
+    template <class K> K of(K for_ragged, K for_whole, K for_once) const {
+        return kind == ragged ? for_ragged : kind == whole ? for_whole : for_once;
+    }
 };
 
 static Redo redo_of(const Call& call) {
@@ -51,11 +54,11 @@ template <class E, class P, bool centred> struct Run {
         auto weight = parameter<P>(call.weight, call.weights), bias = parameter<P>(call.bias, call.biases);
         Redo redo = redo_of(call);
         Grid<E> grid(call);
-        auto kernel = grid.kind == once    ? ::forward<E, P, centred, once>
-                      : grid.kind == whole ? ::forward<E, P, centred, whole>
-                                           : ::forward<E, P, centred, ragged>;
+        auto kernel = grid.of(&::forward<E, P, centred, ragged>, &::forward<E, P, centred, whole>,
+                              &::forward<E, P, centred, once>);
         kernel<<<grid.blocks, grid.block>>>((const E*)call.x, weight, bias, (E*)call.y, saved(call), redo, call.rows,
                                             call.n, call.eps, grid.team);
+        // As many blocks as an H100 has multiprocessors; any number would do, and mostly there is nothing to redo.
         redo_forward<E, P, centred><<<132, 256>>>((const E*)call.x, weight, bias, (E*)call.y, saved(call), redo,
                                                   call.n, call.eps);
     }
@@ -67,9 +70,8 @@ template <class E, class P, bool centred> struct Run {
         cudaMallocAsync(&redo.place, call.rows * sizeof(int), 0);
         cudaMemsetAsync(redo.place, 0xff, call.rows * sizeof(int), 0);  // -1
         Grid<E> grid(call);
-        auto kernel = grid.kind == once    ? ::backward<E, P, centred, once>
-                      : grid.kind == whole ? ::backward<E, P, centred, whole>
-                                           : ::backward<E, P, centred, ragged>;
+        auto kernel = grid.of(&::backward<E, P, centred, ragged>, &::backward<E, P, centred, whole>,
+                              &::backward<E, P, centred, once>);
         kernel<<<grid.blocks, grid.block>>>(x, dy, weight, (E*)call.dx, saved(call), redo, call.rows, call.n,
                                             grid.team);
         int count = 0;

@@ -188,9 +188,12 @@ def check_cpu(order, program, count):
               (33, 16_384), (20, 16_385), (25, 65_536), (9, 300_001), (3, 1_000_000)]
     with tempfile.TemporaryDirectory() as folder:
         given, results = (pathlib.Path(folder) / name for name in ("in.safetensors", "out.safetensors"))
-        for (rows, n), (name, dtype), norm in itertools.product(shapes, TYPES.items(), NORMS):
+        # Halves also with parameters in f32.
+        types = [(name, dtype, dtype) for name, dtype in TYPES.items()]
+        types += [(f"{name}, f32", TYPES[name], torch.float32) for name in ("f16", "bf16")]
+        for (rows, n), (name, dtype, of_parameters), norm in itertools.product(shapes, types, NORMS):
             x, dy = rows_of(rows, n, generator).to(dtype), torch.randn(rows, n, generator=generator).to(dtype)
-            weight, bias = (torch.randn(n, generator=generator).to(dtype) for _ in "wb")
+            weight, bias = (torch.randn(n, generator=generator).to(of_parameters) for _ in "wb")
             save_file({"x": x, "dy": dy, "weight": weight, "bias": bias}, given)
             subprocess.run([program, "apply", norm, "--input", given, "--output", results, "--eps", "1e-5"],
                            check=True, capture_output=True)
@@ -201,7 +204,7 @@ def check_cpu(order, program, count):
                 count.see(f"{norm} {name} {rows} x {n} mean", gpu["m"] + gpu["c"], cpu["mean"])
             for key in ("y", "rstd", "dx", "dweight", "dbias"):
                 count.see(f"{norm} {name} {rows} x {n} {key}", gpu[key], cpu[key].to(gpu[key].dtype))
-    print(f"{len(shapes) * len(TYPES) * len(NORMS)} matrices by the CPU's kernels and by these")
+    print(f"{len(shapes) * len(types) * len(NORMS)} matrices by the CPU's kernels and by these")
 
 
 # ---- Times. ----

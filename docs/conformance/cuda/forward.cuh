@@ -30,11 +30,11 @@ template <class E, class P, bool centred, Kind kind>
 __global__ void __launch_bounds__(512)
 forward(const E* x, Parameter<P> weight, Parameter<P> bias, E* y,
         Saved<typename Sum<E>::type> saved, Redo redo, i64 rows, int n, double eps, int size) {
-    typedef typename Sum<E>::type T;
     typedef Slice<E, kind> Part;
+    typedef typename Part::T T;
     constexpr int own = Part::own;
     Team team(size);
-    i64 index = i64(blockIdx.x) * (blockDim.x / size) + threadIdx.x / size;
+    i64 index = team.row();
     if (index >= rows) return;
     Row<E, kind> row(x, index, n);
     auto hold = [&](int slot) { row.hold(team, slot); };

@@ -169,6 +169,8 @@ struct Team {
         int lane = threadIdx.x % 32;
         mask = size >= 32 ? ~0u : ((1u << size) - 1) << (lane - lane % size);
     }
+    // The row of this team, where the grid has a team for each.
+    __device__ i64 row() const { return i64(blockIdx.x) * (blockDim.x / size) + threadIdx.x / size; }
     // Ascending distances: the tree of adjacent pairs, whose root each thread then has, since a + b is b + a.
     template <class A, class Op = Add> __device__ A all(A node, Op op = Op()) const {
         for (int distance = 1; distance < min(size, 32); distance *= 2)
@@ -245,4 +247,13 @@ template <class A, class Part, class Hold, class F> __device__ A sum(const Team&
         carry.push(node, slot);
     }
     return carry.total();
+}
+
+// The same of terms that are read one by one, in the lanes of T: add(lane, j) is the lane with term j more.
+template <class A, class T, class F> __device__ A sum_of_each(const Team& team, int n, F add) {
+    typedef Slice<T, ragged> Part;
+    return sum<A, Part>(team, n, [](int) {}, [&](A(&lane)[Part::own], int j, int have, int) {
+        for (int i = 0; i < Part::own; ++i)
+            if (i < have) lane[i] = add(lane[i], j + i);
+    });
 }

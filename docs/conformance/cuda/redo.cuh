@@ -13,13 +13,7 @@ __device__ inline double scale(double z, int e) {
 template <class T> struct Wide {  // in the lanes and blocks of T
     Team team;
     int n;
-    template <class A, class F> __device__ A total(F add) const {
-        typedef Slice<T, ragged> Part;
-        return sum<A, Part>(team, n, [](int) {}, [&](A(&lane)[Part::own], int j, int have, int) {
-            for (int i = 0; i < Part::own; ++i)
-                if (i < have) lane[i] = add(lane[i], j + i);
-        });
-    }
+    template <class A, class F> __device__ A total(F add) const { return sum_of_each<A, T>(team, n, add); }
     template <class F> __device__ double largest(F value) const {
         double max = 0;
         for (int j = team.rank; j < n; j += team.size) {
@@ -40,6 +34,7 @@ struct WideStats {
 
 template <class E, class T> __device__ WideStats wide(const Wide<T>& row, const E* x, double eps, bool centred) {
     double count = double(row.n), var;
+    eps = double(T(eps));
     WideStats of{};
     of.x_exponent = exponent(row.largest([&](int j) { return double(read(x[j])); }));
     if (centred)
@@ -76,7 +71,7 @@ redo_forward(const E* x, Parameter<P> weight, Parameter<P> bias, E* y, Saved<typ
     for (int place = blockIdx.x; place < *redo.count; place += gridDim.x) {
         i64 index = redo.rows[place];
         const E* of_x = x + index * n;
-        WideStats of = wide(row, of_x, double(T(eps)), centred);
+        WideStats of = wide(row, of_x, eps, centred);
         for (int j = row.team.rank; j < n; j += row.team.size)
             write(&y[index * n + j], fma(of.x_hat(of_x[j]), weight.at(j, 1.0), bias.at(j, -0.0)));
         double mean = scale(of.m, of.x_exponent);
@@ -94,7 +89,7 @@ redo_backward(const E* x, const E* dy, Parameter<P> weight, E* dx, typename Sum<
     for (int place = blockIdx.x; place < *redo.count; place += gridDim.x) {
         i64 index = redo.rows[place];
         const E *of_x = x + index * n, *of_dy = dy + index * n;
-        WideStats of = wide(row, of_x, double(T(eps)), centred);
+        WideStats of = wide(row, of_x, eps, centred);
         int e = exponent(row.largest([&](int j) { return weight.at(j, 1.0); }));
         int f = exponent(row.largest([&](int j) { return double(read(of_dy[j])); }));
         auto u = [&](int j) { return scale(weight.at(j, 1.0), -e) * scale(double(read(of_dy[j])), -f); };
@@ -105,7 +100,7 @@ redo_backward(const E* x, const E* dy, Parameter<P> weight, E* dx, typename Sum<
         for (int j = row.team.rank; j < n; j += row.team.size) {
             double x_hat_j = of.x_hat(of_x[j]);
             write(&dx[index * n + j], scale(of.r * fma(-x_hat_j, a, u(j) - b), e + f - of.d_exponent));
-            x_hat[place * n + j] = T(x_hat_j);
+            x_hat[i64(place) * n + j] = T(x_hat_j);
         }
     }
 }
